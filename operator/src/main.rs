@@ -1,0 +1,3 @@
+//! The `operator` program.
+
+fn main() {}

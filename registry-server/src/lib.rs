@@ -1,0 +1,1 @@
+//! OCI registry server on CNCF distribution's storage tree.

@@ -1,0 +1,3 @@
+//! The `registry-server` program.
+
+fn main() {}
