@@ -1,1 +1,3 @@
 //! OCI registry server on CNCF distribution's storage tree.
+
+pub mod config;

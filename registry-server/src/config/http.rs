@@ -1,0 +1,157 @@
+//! Section `http`: the addresses listened on, TLS, and what is common to all answers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration;
+
+/// The listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Http {
+    /// Address of the registry, `host:port`; without a host, all addresses. With `net: unix`, the socket's path.
+    pub addr: String,
+    /// Kind of `addr`.
+    pub net: Net,
+    /// URL under which clients reach the server, such as `https://registry.example.com`, for absolute URLs in
+    /// answers. When it is not set, the request's own host is taken.
+    pub host: Option<String>,
+    /// Path before `/v2/`, for a server behind a path of a shared host. Begins and ends with a slash.
+    pub prefix: String,
+    /// Whether `Location` holds a path without scheme and host, which is right behind every proxy. (CNCF
+    /// distribution has it off unless asked.)
+    pub relativeurls: bool,
+    /// Time that running requests get to end after a signal to stop; what still runs is then cut off. The default
+    /// is less than the 30 seconds after which Kubernetes kills.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub draintimeout: Duration,
+    /// Headers added to every answer of the API, a list of values for each name.
+    pub headers: BTreeMap<String, Vec<String>>,
+    /// Certificates. Without this section the server speaks plain HTTP.
+    pub tls: Option<Tls>,
+    /// The second listener, for operators of the server: metrics, `/livez` and `/readyz`, always plain HTTP.
+    pub debug: Debug,
+    /// HTTP/2, which TLS clients choose by ALPN.
+    pub http2: Http2,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            addr: ":5000".to_owned(),
+            net: Net::Tcp,
+            host: None,
+            prefix: "/".to_owned(),
+            relativeurls: true,
+            draintimeout: Duration::from_secs(25),
+            headers: BTreeMap::new(),
+            tls: None,
+            debug: Debug::default(),
+            http2: Http2::default(),
+        }
+    }
+}
+
+/// Kind of a listener's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Net {
+    /// Host and port.
+    #[default]
+    Tcp,
+    /// Path of a Unix socket.
+    Unix,
+}
+
+/// The server's certificate, and what is asked of clients. All files are PEM and are read again when they change:
+/// new connections get the new ones, running connections are left alone.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct Tls {
+    /// File with the server's certificate, followed by those of intermediate authorities.
+    pub certificate: PathBuf,
+    /// File with the certificate's private key.
+    pub key: PathBuf,
+    /// Files with the authorities that client certificates must come from. Without any, no client certificate is
+    /// asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clientcas: Vec<PathBuf>,
+    /// What is asked of clients when `clientcas` is set.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub clientauth: ClientAuth,
+    /// Oldest version of TLS that is spoken. Distribution's `tls1.0` and `tls1.1` are read as `tls1.2`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub minimumtls: TlsVersion,
+    /// Cipher suites of TLS 1.2, by IANA's names; empty means all that are safe. Those of TLS 1.3 are always on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ciphersuites: Vec<String>,
+}
+
+/// Policy for client certificates, in the words of Go's `tls.ClientAuthType`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientAuth {
+    /// A certificate is asked for; none, or any, will do.
+    RequestClientCert,
+    /// A certificate must be sent; any will do.
+    RequireAnyClientCert,
+    /// A certificate may be sent, and must then come from one of `clientcas`.
+    VerifyClientCertIfGiven,
+    /// A certificate must be sent and come from one of `clientcas`.
+    #[default]
+    RequireAndVerifyClientCert,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    #[serde(rename = "tls1.2", alias = "tls1.0", alias = "tls1.1")]
+    Tls12,
+    /// TLS 1.3 only.
+    #[serde(rename = "tls1.3")]
+    Tls13,
+}
+
+/// The listener for operators of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Debug {
+    /// Its address, `host:port`. Without it there is no such listener. Keep it from the public.
+    pub addr: Option<String>,
+    /// Metrics for Prometheus.
+    pub prometheus: Prometheus,
+}
+
+/// Metrics in Prometheus' text format.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Prometheus {
+    /// Whether metrics are served on the listener for operators.
+    pub enabled: bool,
+    /// Their path.
+    pub path: String,
+}
+
+impl Default for Prometheus {
+    fn default() -> Self {
+        Self { enabled: false, path: "/metrics".to_owned() }
+    }
+}
+
+/// HTTP/2.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Http2 {
+    /// Whether only HTTP/1.1 is offered.
+    pub disabled: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

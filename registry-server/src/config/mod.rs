@@ -1,0 +1,69 @@
+//! The server's settings: CNCF distribution's `config.yml`, its `REGISTRY_*` variables, and one section of our own.
+//!
+//! One file a section holds the types, their defaults and their documentation. The settings are data only: no file
+//! named here is opened, no address bound. The operator writes [`Config`] with serde and the server reads it back,
+//! so the two cannot drift.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+mod access;
+mod auth;
+mod duration;
+mod health;
+mod http;
+mod listing;
+mod log;
+mod sparse;
+mod storage;
+
+pub use access::{Access, Anonymous};
+pub use auth::{Auth, Htpasswd};
+pub use health::{Health, StorageDriver};
+pub use http::{ClientAuth, Debug, Http, Http2, Net, Prometheus, Tls, TlsVersion};
+pub use listing::{Catalog, Tags};
+pub use log::{AccessLog, Formatter, Level, Log};
+pub use storage::{Delete, Driver, Filesystem, Inmemory, Maintenance, Readonly, Storage};
+
+/// Everything that can be set.
+///
+/// Serialising writes only what differs from the defaults, plus `version` and the storage driver, which CNCF
+/// distribution demands: what comes out is as short as a person would write it and is read by distribution too.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(remote = "Self")]
+pub struct Config {
+    /// Version of the format. Only `0.1` exists. It cannot be set by a variable.
+    pub version: Version,
+    /// What is logged, and how.
+    #[serde(default)]
+    pub log: Log,
+    /// Where the registry's content is kept, and what may be done to it.
+    pub storage: Storage,
+    /// Who users are. Without it the registry is open to everyone.
+    #[serde(default)]
+    pub auth: Auth,
+    /// What those may do who send no credentials.
+    #[serde(default)]
+    pub access: Access,
+    /// The addresses listened on, TLS, and what is common to all answers.
+    #[serde(default)]
+    pub http: Http,
+    /// Checks of what the server depends on.
+    #[serde(default)]
+    pub health: Health,
+    /// Limits of the list of repositories.
+    #[serde(default)]
+    pub catalog: Catalog,
+    /// Limits of the lists of tags.
+    #[serde(default)]
+    pub tags: Tags,
+}
+
+/// Version of the format of the settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Version {
+    /// The one that CNCF distribution has always had.
+    #[default]
+    #[serde(rename = "0.1")]
+    V0_1,
+}
