@@ -1,0 +1,163 @@
+//! Manifests: what makes blobs an image.
+//!
+//! The order of steps in [`Registry::put_manifest`] and [`Registry::delete_manifest`] is what makes collecting
+//! garbage beside pushes safe. Do not change it.
+
+use bytes::Bytes;
+
+use super::{Error, Registry, Result, optional};
+use crate::storage::{Durability, Key};
+use crate::types::{Algorithm, Digest, Hasher, Manifest, ManifestMediaType, Reference, RepositoryName, Tag};
+
+/// A manifest as it is served.
+#[derive(Clone, Debug)]
+pub struct StoredManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: ManifestMediaType,
+    /// Its bytes, exactly as they were pushed.
+    pub bytes: Bytes,
+}
+
+/// What a push of a manifest did.
+#[derive(Clone, Debug)]
+pub struct PushedManifest {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The digest of the manifest that it is about, if any.
+    pub subject: Option<Digest>,
+}
+
+impl Registry {
+    /// The manifest that a tag names or that has the digest.
+    ///
+    /// # Errors
+    /// [`Error::ManifestUnknown`]; [`Error::ManifestInvalid`] when what is stored is no manifest.
+    pub async fn get_manifest(&self, name: &RepositoryName, reference: &Reference) -> Result<StoredManifest> {
+        let unknown = || Error::ManifestUnknown { reference: reference.clone() };
+        let digest = match reference {
+            Reference::Tag(tag) => self.resolve_tag(name, tag).await?.ok_or_else(unknown)?,
+            Reference::Digest(digest) => digest.clone(),
+        };
+        let revision = Key::RevisionLink(name, &digest);
+        let linked = self.read_link(revision).await?;
+        if linked.is_none() && matches!(reference, Reference::Digest(_)) {
+            return Err(unknown());
+        }
+        let target = linked.as_ref().unwrap_or(&digest);
+        let bytes = optional(self.storage.read(Key::BlobData(target)).await)?.ok_or_else(unknown)?;
+        if linked.is_none() {
+            // Someone died between the two steps of a push or of a deletion: the tag counts.
+            self.write_link(revision, &digest).await?;
+        }
+        let media_type = Manifest::media_type_of(&bytes)?;
+        Ok(StoredManifest { digest, media_type, bytes })
+    }
+
+    /// Stores a manifest, exactly as it came, and lets the tag name it when the reference is one.
+    ///
+    /// # Errors
+    /// Nothing is written when the manifest cannot be kept ([`Error::ManifestInvalid`]), has another digest
+    /// ([`Error::DigestMismatch`]) or refers to what is not there ([`Error::ManifestBlobUnknown`]).
+    ///
+    /// # Crash safety
+    /// When this returns, the manifest and all that it refers to survive a power failure. A crash before leaves
+    /// a blob or a revision that nothing refers to.
+    pub async fn put_manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+        content_type: Option<&str>,
+        bytes: Bytes,
+    ) -> Result<PushedManifest> {
+        let digest = Hasher::digest(Algorithm::Sha256, &bytes);
+        if let Reference::Digest(expected) = reference {
+            check_digest(expected, &digest)?;
+        }
+        let manifest = Manifest::parse(bytes, content_type)?;
+        // Checked before the first byte is written, so that a refused push leaves nothing behind.
+        self.check_references(name, &manifest).await?;
+        self.storage.put(Key::BlobData(&digest), manifest.bytes(), Durability::Durable).await?;
+        self.write_link(Key::RevisionLink(name, &digest), &digest).await?;
+        if let Reference::Tag(tag) = reference {
+            self.write_link(Key::TagIndexLink(name, tag, &digest), &digest).await?;
+            self.write_link(Key::TagCurrent(name, tag), &digest).await?;
+        }
+        // Looked at again after the tag: a collector that ran since the first look may have taken for garbage
+        // what no tag led to, and the push must not be acknowledged then. From here on the tag protects all.
+        self.check_references(name, &manifest).await?;
+        if !self.exists(Key::BlobData(&digest)).await? {
+            self.storage.put(Key::BlobData(&digest), manifest.bytes(), Durability::Durable).await?;
+        }
+        if !self.exists(Key::RevisionLink(name, &digest)).await? {
+            self.write_link(Key::RevisionLink(name, &digest), &digest).await?;
+        }
+        Ok(PushedManifest { digest, subject: manifest.subject().map(|subject| subject.digest.clone()) })
+    }
+
+    /// Deletes a manifest and all tags that name it.
+    ///
+    /// # Errors
+    /// [`Error::ManifestUnknown`].
+    pub async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<()> {
+        let unknown = || Error::ManifestUnknown { reference: Reference::Digest(digest.clone()) };
+        let target = self.read_link(Key::RevisionLink(name, digest)).await?.ok_or_else(unknown)?;
+        // Tags first: a tag must never be seen without its revision because of a deletion.
+        for tag in self.tags_of(name, &target).await? {
+            optional(self.storage.delete_tree(Key::Tag(name, &tag)).await)?;
+        }
+        optional(self.storage.delete(Key::RevisionLink(name, digest)).await)?;
+        // A tag that a push has set meanwhile came after the deletion: its manifest is wanted again.
+        if !self.tags_of(name, &target).await?.is_empty() {
+            self.write_link(Key::RevisionLink(name, digest), &target).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a tag. The manifest that it named stays.
+    ///
+    /// # Errors
+    /// [`Error::ManifestUnknown`].
+    pub async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<()> {
+        let unknown = || Error::ManifestUnknown { reference: Reference::Tag(tag.clone()) };
+        optional(self.storage.delete(Key::TagCurrent(name, tag)).await)?.ok_or_else(unknown)?;
+        // The tag is gone with its link; the rest is its history.
+        optional(self.storage.delete_tree(Key::Tag(name, tag)).await)?;
+        Ok(())
+    }
+
+    /// Makes sure that all blobs and manifests that a manifest refers to are there.
+    async fn check_references(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
+        let mut missing = Vec::new();
+        for blob in manifest.blobs() {
+            match self.stat_blob(name, blob).await {
+                Ok(_) => {}
+                Err(Error::BlobUnknown { digest }) => missing.push(digest),
+                Err(error) => return Err(error),
+            }
+        }
+        for child in manifest.children() {
+            let target = self.read_link(Key::RevisionLink(name, child)).await?;
+            let there = match target {
+                Some(target) => self.exists(Key::BlobData(&target)).await?,
+                None => false,
+            };
+            if !there {
+                missing.push(child.clone());
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(Error::ManifestBlobUnknown { missing }) }
+    }
+}
+
+fn check_digest(expected: &Digest, actual: &Digest) -> Result<()> {
+    if expected.algorithm() != Algorithm::Sha256 {
+        return Err(Error::ManifestDigestUnsupported { digest: expected.clone() });
+    }
+    if expected == actual {
+        Ok(())
+    } else {
+        Err(Error::DigestMismatch { expected: expected.clone(), actual: actual.clone() })
+    }
+}

@@ -1,0 +1,56 @@
+//! Tags of a repository.
+
+use super::{Error, Page, Registry, Result, optional};
+use crate::storage::Key;
+use crate::types::{Digest, RepositoryName, Tag};
+
+impl Registry {
+    /// A repository's tags in byte order: those after `last`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::NameUnknown`] when nothing was ever pushed to the repository.
+    pub async fn list_tags(
+        &self,
+        name: &RepositoryName,
+        last: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<Page<Tag>> {
+        let mut tags = match self.tag_directories(name).await? {
+            Some(tags) => tags,
+            // A repository whose manifests were all pushed by digest has no tags, but it is known.
+            None if optional(self.storage.list(Key::Manifests(name)).await)?.is_some() => Vec::new(),
+            None => return Err(Error::NameUnknown { name: name.clone() }),
+        };
+        tags.retain(|tag| last.is_none_or(|last| tag.as_str() > last));
+        tags.sort_unstable();
+        let mut entries = Vec::new();
+        let limit = limit.unwrap_or(usize::MAX);
+        for tag in tags {
+            // A directory without its link is what a push or a deletion leaves when it dies half-way.
+            if !self.exists(Key::TagCurrent(name, &tag)).await? {
+                continue;
+            }
+            if entries.len() == limit {
+                return Ok(Page { entries, more: true });
+            }
+            entries.push(tag);
+        }
+        Ok(Page { entries, more: false })
+    }
+
+    /// The tags that name a manifest.
+    pub(super) async fn tags_of(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>> {
+        let mut tags = Vec::new();
+        for tag in self.tag_directories(name).await?.unwrap_or_default() {
+            if self.resolve_tag(name, &tag).await?.as_ref() == Some(digest) {
+                tags.push(tag);
+            }
+        }
+        Ok(tags)
+    }
+
+    async fn tag_directories(&self, name: &RepositoryName) -> Result<Option<Vec<Tag>>> {
+        let entries = optional(self.storage.list(Key::Tags(name)).await)?;
+        Ok(entries.map(|entries| entries.into_iter().filter_map(|entry| entry.name.parse().ok()).collect()))
+    }
+}

@@ -1,0 +1,151 @@
+//! What every backend must keep, as one list of checks that each backend's tests run.
+
+use std::io;
+
+use bytes::Bytes;
+use futures::stream;
+
+use super::{ByteStream, Content, Durability, Entry, Error, Key, Source, Storage};
+use crate::types::{Algorithm, Digest, Hasher, RepositoryName, Tag, UploadId};
+
+/// A body of the given chunks.
+pub(super) fn body(chunks: &[&str]) -> ByteStream {
+    let chunks: Vec<_> = chunks.iter().map(|chunk| Ok(Bytes::from((*chunk).to_owned()))).collect();
+    Box::pin(stream::iter(chunks))
+}
+
+fn broken_body(first: &'static str) -> ByteStream {
+    Box::pin(stream::iter([Ok(Bytes::from(first)), Err(io::Error::from(io::ErrorKind::UnexpectedEof))]))
+}
+
+struct Names {
+    repository: RepositoryName,
+    nested: RepositoryName,
+    tag: Tag,
+    digest: Digest,
+}
+
+fn names() -> Names {
+    Names {
+        repository: "team/app".parse().unwrap(),
+        nested: "team/app/nested".parse().unwrap(),
+        tag: "v1".parse().unwrap(),
+        digest: Hasher::digest(Algorithm::Sha256, b"hello world"),
+    }
+}
+
+/// Runs every check against an empty storage.
+pub(super) async fn run(storage: &dyn Storage) {
+    let names = names();
+    storage.check().await.unwrap();
+    missing_things_are_not_found(storage, &names).await;
+    a_put_replaces_and_reads_back(storage, &names).await;
+    appends_go_on_at_the_end_only(storage, &names).await;
+    a_broken_body_keeps_what_came_before(storage, &names).await;
+    a_promotion_moves_whole_content_only(storage, &names).await;
+    listing_shows_one_level(storage, &names).await;
+    deleting_takes_one_thing_or_a_tree(storage, &names).await;
+}
+
+async fn missing_things_are_not_found(storage: &dyn Storage, names: &Names) {
+    let key = Key::TagCurrent(&names.repository, &names.tag);
+    let id = UploadId::random();
+    let results = [
+        storage.stat(key).await.err(),
+        storage.open(key).await.err(),
+        storage.read(key).await.err(),
+        storage.delete(key).await.err(),
+        storage.delete_tree(Key::Repository(&names.repository)).await.err(),
+        storage.list(Key::Tags(&names.repository)).await.err(),
+        storage.promote(Key::UploadData(&names.repository, id), 0, Key::BlobData(&names.digest)).await.err(),
+    ];
+    for (row, error) in results.into_iter().enumerate() {
+        assert!(matches!(error, Some(Error::NotFound { .. })), "row {row}: {error:?}");
+    }
+}
+
+async fn a_put_replaces_and_reads_back(storage: &dyn Storage, names: &Names) {
+    let key = Key::TagCurrent(&names.repository, &names.tag);
+    for (bytes, durability) in [("first, longer", Durability::Durable), ("second", Durability::Process), ("", Durability::Durable)]
+    {
+        storage.put(key, bytes.as_bytes(), durability).await.unwrap();
+        assert_eq!(storage.read(key).await.unwrap(), bytes);
+        assert_eq!(storage.stat(key).await.unwrap().size, bytes.len() as u64);
+        assert_eq!(bytes_of(&storage.open(key).await.unwrap()), bytes.as_bytes());
+    }
+}
+
+async fn appends_go_on_at_the_end_only(storage: &dyn Storage, names: &Names) {
+    let id = UploadId::random();
+    storage.put(Key::UploadStartedAt(&names.repository, id), b"now", Durability::Process).await.unwrap();
+    let key = Key::UploadData(&names.repository, id);
+    assert_eq!(storage.append(key, 0, &mut body(&["hello", " "])).await.unwrap(), 6);
+    for wrong in [0, 5, 7] {
+        let error = storage.append(key, wrong, &mut body(&["x"])).await.unwrap_err();
+        assert!(matches!(error, Error::OffsetMismatch { actual: 6, .. }), "{error:?}");
+    }
+    assert_eq!(storage.append(key, 6, &mut body(&[])).await.unwrap(), 6);
+    assert_eq!(storage.append(key, 6, &mut body(&["world"])).await.unwrap(), 11);
+    assert_eq!(storage.read(key).await.unwrap(), "hello world");
+}
+
+async fn a_broken_body_keeps_what_came_before(storage: &dyn Storage, names: &Names) {
+    let id = UploadId::random();
+    storage.put(Key::UploadStartedAt(&names.repository, id), b"now", Durability::Process).await.unwrap();
+    let key = Key::UploadData(&names.repository, id);
+    let error = storage.append(key, 0, &mut broken_body("hel")).await.unwrap_err();
+    assert!(matches!(error, Error::Source(_)), "{error:?}");
+    assert_eq!(storage.stat(key).await.unwrap().size, 3);
+    assert_eq!(storage.append(key, 3, &mut body(&["lo"])).await.unwrap(), 5);
+    assert_eq!(storage.read(key).await.unwrap(), "hello");
+}
+
+async fn a_promotion_moves_whole_content_only(storage: &dyn Storage, names: &Names) {
+    let id = UploadId::random();
+    storage.put(Key::UploadStartedAt(&names.repository, id), b"now", Durability::Process).await.unwrap();
+    let (from, to) = (Key::UploadData(&names.repository, id), Key::BlobData(&names.digest));
+    storage.append(from, 0, &mut body(&["hello world"])).await.unwrap();
+    let error = storage.promote(from, 5, to).await.unwrap_err();
+    assert!(matches!(error, Error::OffsetMismatch { expected: 5, actual: 11, .. }), "{error:?}");
+    assert!(matches!(storage.stat(to).await, Err(Error::NotFound { .. })));
+
+    storage.promote(from, 11, to).await.unwrap();
+    assert!(matches!(storage.stat(from).await, Err(Error::NotFound { .. })));
+    let opened = storage.open(to).await.unwrap();
+    storage.append(from, 0, &mut body(&["again"])).await.unwrap();
+    storage.promote(from, 5, to).await.unwrap();
+    assert_eq!(storage.read(to).await.unwrap(), "again", "a promotion replaces what was there");
+    assert_eq!(bytes_of(&opened), b"hello world", "what was opened before stays readable");
+}
+
+async fn listing_shows_one_level(storage: &dyn Storage, names: &Names) {
+    storage.put(Key::RevisionLink(&names.nested, &names.digest), b"x", Durability::Durable).await.unwrap();
+    let mut entries = storage.list(Key::Repository(&names.repository)).await.unwrap();
+    entries.sort();
+    let expected = ["_manifests", "_uploads", "nested"]
+        .map(|name| Entry { name: name.to_owned(), is_directory: true });
+    assert_eq!(entries, expected);
+    let link = Entry { name: "link".to_owned(), is_directory: false };
+    storage.put(Key::TagCurrent(&names.nested, &names.tag), b"x", Durability::Durable).await.unwrap();
+    assert!(!storage.list(Key::Tag(&names.nested, &names.tag)).await.unwrap().contains(&link));
+}
+
+async fn deleting_takes_one_thing_or_a_tree(storage: &dyn Storage, names: &Names) {
+    let link = Key::RevisionLink(&names.nested, &names.digest);
+    storage.delete(link).await.unwrap();
+    assert!(matches!(storage.stat(link).await, Err(Error::NotFound { .. })));
+    storage.delete_tree(Key::Tag(&names.nested, &names.tag)).await.unwrap();
+    assert!(matches!(storage.read(Key::TagCurrent(&names.nested, &names.tag)).await, Err(Error::NotFound { .. })));
+    assert_eq!(storage.read(Key::TagCurrent(&names.repository, &names.tag)).await.unwrap(), "");
+}
+
+fn bytes_of(content: &Content) -> Vec<u8> {
+    match &content.source {
+        Source::Memory(bytes) => bytes.to_vec(),
+        Source::File(file) => {
+            let mut bytes = vec![0; usize::try_from(content.size).unwrap()];
+            std::os::unix::fs::FileExt::read_exact_at(&**file, &mut bytes, 0).unwrap();
+            bytes
+        }
+    }
+}

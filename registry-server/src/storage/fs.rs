@@ -1,0 +1,407 @@
+//! The filesystem backend: a directory that any number of processes may share.
+//!
+//! Bytes are staged, flushed, renamed into place and their directory flushed, in that order, so that no name
+//! ever stands for a part of its content. Short reads run on the calling thread, where a page-cached read costs
+//! less than a change of thread; what flushes, walks or copies runs on the blocking pool.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use rustix::fs::{FlockOperation, flock};
+use uuid::Uuid;
+
+use super::layout::SIDE_DIRECTORY;
+use super::{ByteStream, Content, Durability, Entry, Error, Key, Result, Source, Stat, Storage};
+
+/// How long a staged file can stand before a start of the server takes it for the leftover of a crash.
+const STAGING_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// How many bytes of an upload are gathered before they are written in one go.
+const WRITE_SIZE: usize = 1024 * 1024;
+
+/// Storage in a directory of the local filesystem.
+#[derive(Clone, Debug)]
+pub struct Filesystem {
+    root: Arc<Path>,
+}
+
+/// An error of the operating system with what was being done, before it is sorted into [`Error`].
+type Failure = (&'static str, io::Error);
+
+impl Filesystem {
+    /// Opens the storage in `root`, which is made when it does not exist.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or written to.
+    pub fn open(root: &Path) -> Result<Self> {
+        let storage = Self { root: root.into() };
+        let staging = storage.staging();
+        create_directories(&staging).map_err(|source| sort(("create", source), &staging.display()))?;
+        storage.remove_old_staged_files();
+        Ok(storage)
+    }
+
+    fn path(&self, key: Key<'_>) -> PathBuf {
+        self.root.join(key.to_string())
+    }
+
+    fn staging(&self) -> PathBuf {
+        self.root.join(SIDE_DIRECTORY).join("staging")
+    }
+
+    /// Removes what a killed process left half staged. Nothing refers to it, so a failure is harmless.
+    fn remove_old_staged_files(&self) {
+        let Ok(entries) = fs::read_dir(self.staging()) else { return };
+        for entry in entries.flatten() {
+            let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+            if matches!(age, Ok(Ok(age)) if age > STAGING_LIFETIME) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Runs a short operation on this thread.
+    fn inline<T>(&self, key: Key<'_>, work: impl FnOnce(&Path) -> std::result::Result<T, Failure>) -> Result<T> {
+        work(&self.path(key)).map_err(|failure| sort(failure, &key))
+    }
+
+    /// Runs an operation that may take long on the blocking pool.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        key: Key<'_>,
+        work: impl FnOnce(&Self, &Path) -> std::result::Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        let (storage, path) = (self.clone(), self.path(key));
+        match tokio::task::spawn_blocking(move || work(&storage, &path)).await {
+            Ok(result) => result.map_err(|failure| sort(failure, &key)),
+            Err(error) => Err(sort(("finish", io::Error::other(error)), &key)),
+        }
+    }
+
+    /// Writes a file beside the tree and renames it into place.
+    fn stage_and_rename(&self, target: &Path, bytes: &[u8], durability: Durability) -> std::result::Result<(), Failure> {
+        let staged = self.staging().join(Uuid::new_v4().to_string());
+        let written = (|| {
+            let mut file = File::create_new(&staged).map_err(|error| ("create", error))?;
+            file.write_all(bytes).map_err(|error| ("write", error))?;
+            if durability == Durability::Durable {
+                file.sync_data().map_err(|error| ("flush", error))?;
+            }
+            move_into_place(&staged, target, durability)
+        })();
+        if written.is_err() {
+            let _ = fs::remove_file(&staged);
+        }
+        written
+    }
+}
+
+#[async_trait]
+impl Storage for Filesystem {
+    async fn stat(&self, key: Key<'_>) -> Result<Stat> {
+        self.inline(key, |path| {
+            let metadata = fs::metadata(path).map_err(|error| ("stat", error))?;
+            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            Ok(Stat { size: metadata.len(), modified })
+        })
+    }
+
+    async fn open(&self, key: Key<'_>) -> Result<Content> {
+        self.inline(key, |path| {
+            let file = File::open(path).map_err(|error| ("open", error))?;
+            let size = file.metadata().map_err(|error| ("stat", error))?.len();
+            Ok(Content { source: Source::File(Arc::new(file)), size })
+        })
+    }
+
+    async fn read(&self, key: Key<'_>) -> Result<Bytes> {
+        self.inline(key, |path| {
+            let mut file = File::open(path).map_err(|error| ("open", error))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map_err(|error| ("read", error))?;
+            Ok(bytes.into())
+        })
+    }
+
+    async fn put(&self, key: Key<'_>, bytes: &[u8], durability: Durability) -> Result<()> {
+        match durability {
+            Durability::Process => self.inline(key, |path| self.stage_and_rename(path, bytes, durability)),
+            Durability::Durable => {
+                let bytes = bytes.to_vec();
+                self.blocking(key, move |storage, path| storage.stage_and_rename(path, &bytes, durability)).await
+            }
+        }
+    }
+
+    async fn append(&self, key: Key<'_>, offset: u64, body: &mut ByteStream) -> Result<u64> {
+        let file = self.inline(key, |path| open_exclusively(path, Missing::Create))?;
+        let file = Arc::new(file.ok_or_else(|| Error::Busy { path: key.to_string() })?);
+        let actual = file.metadata().map_err(|error| sort(("stat", error), &key))?.len();
+        if actual != offset {
+            return Err(Error::OffsetMismatch { path: key.to_string(), expected: offset, actual });
+        }
+        let mut writer = ChunkWriter { file, end: offset, gathered: BytesMut::new() };
+        let received = loop {
+            match body.next().await {
+                None => break Ok(()),
+                Some(Err(error)) => break Err(Error::Source(error)),
+                Some(Ok(chunk)) => writer.write(&chunk).await.map_err(|error| sort(("write", error), &key))?,
+            }
+        };
+        writer.flush().await.map_err(|error| sort(("write", error), &key))?;
+        received.map(|()| writer.end)
+    }
+
+    async fn promote(&self, from: Key<'_>, size: u64, to: Key<'_>) -> Result<()> {
+        let target = self.path(to);
+        let found = self
+            .blocking(from, move |_, source| {
+                let Some(file) = open_exclusively(source, Missing::Fail)? else { return Ok(None) };
+                let actual = file.metadata().map_err(|error| ("stat", error))?.len();
+                if actual == size {
+                    file.sync_data().map_err(|error| ("flush", error))?;
+                    move_into_place(source, &target, Durability::Durable)?;
+                }
+                Ok(Some(actual))
+            })
+            .await?;
+        match found {
+            None => Err(Error::Busy { path: from.to_string() }),
+            Some(actual) if actual == size => Ok(()),
+            Some(actual) => Err(Error::OffsetMismatch { path: from.to_string(), expected: size, actual }),
+        }
+    }
+
+    async fn list(&self, key: Key<'_>) -> Result<Vec<Entry>> {
+        self.blocking(key, |_, path| {
+            let mut entries = Vec::new();
+            for entry in fs::read_dir(path).map_err(|error| ("list", error))? {
+                let entry = entry.map_err(|error| ("list", error))?;
+                let is_directory = entry.file_type().map_err(|error| ("list", error))?.is_dir();
+                // Names that are not UTF-8 are none of the tree's.
+                if let Ok(name) = entry.file_name().into_string() {
+                    entries.push(Entry { name, is_directory });
+                }
+            }
+            Ok(entries)
+        })
+        .await
+    }
+
+    async fn delete(&self, key: Key<'_>) -> Result<()> {
+        self.blocking(key, |_, path| {
+            fs::remove_file(path).map_err(|error| ("delete", error))?;
+            flush_parent(path)
+        })
+        .await
+    }
+
+    async fn delete_tree(&self, key: Key<'_>) -> Result<()> {
+        self.blocking(key, |_, path| {
+            fs::remove_dir_all(path).map_err(|error| ("delete", error))?;
+            flush_parent(path)
+        })
+        .await
+    }
+
+    async fn check(&self) -> Result<()> {
+        let storage = self.clone();
+        let probe = self.root.join(SIDE_DIRECTORY).join(format!("probe-{}", Uuid::new_v4()));
+        let shown = probe.display().to_string();
+        let checked = tokio::task::spawn_blocking(move || {
+            let result = storage.stage_and_rename(&probe, b"probe", Durability::Process).and_then(|()| {
+                let read = fs::read(&probe).map_err(|error| ("read", error))?;
+                if read == b"probe" { Ok(()) } else { Err(("read back", io::Error::other("other bytes"))) }
+            });
+            let removed = fs::remove_file(&probe).map_err(|error| ("delete", error));
+            result.and(removed)
+        });
+        match checked.await {
+            Ok(result) => result.map_err(|failure| sort(failure, &shown)),
+            Err(error) => Err(sort(("probe", io::Error::other(error)), &shown)),
+        }
+    }
+}
+
+/// Gathers small chunks so that the file is written in few and large calls, off the async threads.
+struct ChunkWriter {
+    file: Arc<File>,
+    end: u64,
+    gathered: BytesMut,
+}
+
+impl ChunkWriter {
+    async fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        self.gathered.extend_from_slice(chunk);
+        if self.gathered.len() >= WRITE_SIZE { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let (file, bytes, offset) = (Arc::clone(&self.file), std::mem::take(&mut self.gathered), self.end);
+        self.end += bytes.len() as u64;
+        let written = tokio::task::spawn_blocking(move || file.write_all_at(&bytes, offset).map(|()| bytes)).await;
+        // The buffer comes back, so that an upload allocates once.
+        self.gathered = written.map_err(io::Error::other)??;
+        self.gathered.clear();
+        Ok(())
+    }
+}
+
+/// What to do about a file that is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Create,
+    Fail,
+}
+
+/// Opens a file that nobody else has open this way, in this process or another; `None` when somebody has.
+///
+/// The claim ends when the file is closed, so also when the process dies.
+fn open_exclusively(path: &Path, missing: Missing) -> std::result::Result<Option<File>, Failure> {
+    let create = missing == Missing::Create;
+    let file =
+        OpenOptions::new().write(true).create(create).truncate(false).open(path).map_err(|error| ("open", error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        Err(error) => return Err(("lock", error.into())),
+    }
+    // Whoever held the claim before may have renamed the file away: then the name is no longer ours to write.
+    let opened = file.metadata().map_err(|error| ("stat", error))?;
+    let named = fs::metadata(path).map_err(|error| ("stat", error))?;
+    let same = opened.ino() == named.ino() && opened.dev() == named.dev();
+    Ok(same.then_some(file))
+}
+
+fn move_into_place(source: &Path, target: &Path, durability: Durability) -> std::result::Result<(), Failure> {
+    let mut attempts = 3;
+    loop {
+        if let Some(parent) = target.parent() {
+            match durability {
+                Durability::Durable => create_directories(parent),
+                Durability::Process => fs::create_dir_all(parent),
+            }
+            .map_err(|error| ("create the directory of", error))?;
+        }
+        attempts -= 1;
+        match fs::rename(source, target) {
+            // Another request deleted the directory just now, as the deletion of a tag does.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts > 0 => {}
+            Err(error) => return Err(("rename", error)),
+            Ok(()) => break,
+        }
+    }
+    if durability == Durability::Durable { flush_parent(target) } else { Ok(()) }
+}
+
+/// Makes a directory and those above it, each entry flushed before anything is put below it.
+fn create_directories(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = directory.parent().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    create_directories(parent)?;
+    match fs::create_dir(directory) {
+        // Another request made it: its entry must be on disk before we rely on it, whoever gets there first.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        created => created?,
+    }
+    File::open(parent)?.sync_all()
+}
+
+fn flush_parent(path: &Path) -> std::result::Result<(), Failure> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let flush = |directory: &Path| File::open(directory).and_then(|directory| directory.sync_all());
+    flush(parent).map_err(|error| ("flush the directory of", error))
+}
+
+/// Sorts an error of the operating system by what it means to the caller.
+fn sort((operation, source): Failure, path: &dyn std::fmt::Display) -> Error {
+    let path = path.to_string();
+    match source.kind() {
+        // A file where a directory should be means that the key does not exist, too.
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::NotFound { path },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::OutOfSpace { operation, path },
+        _ => Error::Io { operation, path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::contract;
+    use crate::types::{RepositoryName, UploadId};
+
+    #[tokio::test]
+    async fn it_keeps_the_contract() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Filesystem::open(directory.path()).unwrap();
+        contract::run(&storage).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_staged_is_left_and_the_tree_has_only_its_own_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Filesystem::open(directory.path()).unwrap();
+        contract::run(&storage).await;
+        storage.check().await.unwrap();
+        assert_eq!(fs::read_dir(storage.staging()).unwrap().count(), 0);
+        let mut names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["docker", SIDE_DIRECTORY]);
+    }
+
+    #[tokio::test]
+    async fn an_append_that_raced_a_promotion_cannot_reach_the_blob() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Filesystem::open(directory.path()).unwrap();
+        let name: RepositoryName = "a".parse().unwrap();
+        let id = UploadId::random();
+        storage.put(Key::UploadStartedAt(&name, id), b"now", Durability::Process).await.unwrap();
+        let data = Key::UploadData(&name, id);
+        storage.append(data, 0, &mut contract::body(&["abc"])).await.unwrap();
+
+        let held = open_exclusively(&storage.path(data), Missing::Fail).unwrap().unwrap();
+        let digest = crate::types::Hasher::digest(crate::types::Algorithm::Sha256, b"abc");
+        let busy = storage.append(data, 3, &mut contract::body(&["d"])).await;
+        assert!(matches!(busy, Err(Error::Busy { .. })), "{busy:?}");
+        let busy = storage.promote(data, 3, Key::BlobData(&digest)).await;
+        assert!(matches!(busy, Err(Error::Busy { .. })), "{busy:?}");
+        drop(held);
+        storage.promote(data, 3, Key::BlobData(&digest)).await.unwrap();
+    }
+
+    #[test]
+    fn old_leftovers_of_a_crash_are_removed_at_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let staging = Filesystem::open(directory.path()).unwrap().staging();
+        let (old, fresh) = (staging.join("old"), staging.join("fresh"));
+        for path in [&old, &fresh] {
+            fs::write(path, b"half").unwrap();
+        }
+        let long_ago = SystemTime::now() - 2 * STAGING_LIFETIME;
+        File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+        Filesystem::open(directory.path()).unwrap();
+        assert!(!old.exists() && fresh.exists());
+    }
+
+    #[test]
+    fn errors_are_sorted_by_meaning() {
+        let full = sort(("write", io::Error::from_raw_os_error(28)), &"x");
+        assert!(matches!(full, Error::OutOfSpace { operation: "write", .. }));
+        let missing = sort(("open", io::Error::from_raw_os_error(20)), &"x");
+        assert!(matches!(missing, Error::NotFound { .. }));
+        let denied = sort(("open", io::Error::from_raw_os_error(13)), &"x");
+        assert_eq!(denied.to_string(), "failed to open x");
+    }
+}

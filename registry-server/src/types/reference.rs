@@ -1,0 +1,106 @@
+//! What a manifest is asked for by: a tag or a digest.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::digest::{Digest, ParseDigestError};
+
+/// A tag, `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`: safe as a path part.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(String);
+
+/// A tag or a digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// A name that can move from manifest to manifest.
+    Tag(Tag),
+    /// The manifest itself.
+    Digest(Digest),
+}
+
+/// Why a text is neither a tag nor a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseReferenceError {
+    /// The text has a colon, so it was meant as a digest.
+    #[error(transparent)]
+    Digest(#[from] ParseDigestError),
+    /// The text has no colon and is no tag.
+    #[error("a tag has at most 128 letters, digits, '.', '_' and '-', and does not start with '.' or '-'")]
+    Tag,
+}
+
+impl Tag {
+    /// The tag as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = ParseReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let valid = text.len() <= 128
+            && text.bytes().next().is_some_and(is_word)
+            && text.bytes().all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'));
+        if valid { Ok(Self(text.to_owned())) } else { Err(ParseReferenceError::Tag) }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ParseReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // No tag has a colon, so what has one was meant as a digest and gets that error.
+        if text.contains(':') { Ok(Self::Digest(text.parse()?)) } else { Ok(Self::Tag(text.parse()?)) }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(formatter),
+            Self::Digest(digest) => digest.fmt(formatter),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_a_tag_or_a_digest() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let longest = "x".repeat(128);
+        for tag in ["latest", "v1.0", "_x", "1", "A-b_c.d", longest.as_str()] {
+            assert!(matches!(tag.parse(), Ok(Reference::Tag(_))), "{tag}");
+        }
+        assert!(matches!(digest.parse(), Ok(Reference::Digest(_))));
+
+        let too_long = "x".repeat(129);
+        for text in ["", ".x", "-x", "a/b", "..", "ä", "a b", too_long.as_str()] {
+            assert_eq!(text.parse::<Reference>(), Err(ParseReferenceError::Tag), "{text}");
+        }
+        for (text, error) in [
+            ("sha256:baddigeststring", ParseDigestError::Malformed),
+            ("md5:d41d8cd98f00b204e9800998ecf8427e", ParseDigestError::UnsupportedAlgorithm),
+        ] {
+            assert_eq!(text.parse::<Reference>(), Err(ParseReferenceError::Digest(error)), "{text}");
+        }
+    }
+}
