@@ -1,0 +1,79 @@
+# The list of commands; `make help` prints it. Whatever a command needs it installs itself, pinned, into the cache.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export WINDLASS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/windlass
+# Outside the tree: a fresh clone then builds only what has changed.
+export CARGO_TARGET_DIR ?= $(WINDLASS_CACHE)/target
+
+# One selection of packages and targets in every call: another one means other features, and all is built again.
+CARGO_TEST := cargo test --workspace --locked
+ARCH ?= amd64
+TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
+SCRIPTS = $(shell git ls-files -co --exclude-standard | while read -r f; do [ -f "$$f" ] && head -c 64 "$$f" | grep -aq '^\#!.*bash\|shellcheck shell=bash' && echo "$$f"; done)
+DENY := $(WINDLASS_CACHE)/tools/cargo-deny-0.20.2/bin/cargo-deny
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run stop
+run: ## Start a registry on a cluster, push an image, run it in a Pod (local cluster unless KUBECONFIG is set)
+	@e2e/run
+stop: ## Remove all that `make run` has started
+	@e2e/run stop
+
+.PHONY: test lint fmt unit deny advisories generate
+test: lint unit chart deny e2e conformance ## Run everything that must pass
+fmt: ## Format the code
+	cargo fmt --all
+lint: ## Check format, clippy, rustdoc and shell scripts
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+	e2e/tools/install debian && shellcheck $(SCRIPTS)
+unit: ## Run unit and integration tests, and check the generated files
+	$(CARGO_TEST)
+generate: ## Rewrite the generated files: CRDs, chart copies, reference pages, golden files
+	UPDATE_GENERATED=1 $(CARGO_TEST)
+	UPDATE_GENERATED=1 charts/tests/run
+deny: $(DENY) ## Check the licences and sources of all dependencies
+	$(DENY) check licenses bans sources
+advisories: $(DENY) ## Check the dependencies against RustSec's database (network)
+	$(DENY) check advisories
+$(DENY):
+	env -u CARGO_TARGET_DIR cargo install --debug --locked --version 0.20.2 --root $(@D)/.. cargo-deny
+
+.PHONY: binaries images chart manifest
+binaries: ## Build the static programs into dist/$(ARCH)
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bins -p operator -p registry-server --target $(TARGET)
+	install -D --mode 0755 --target-directory dist/$(ARCH) $(CARGO_TARGET_DIR)/$(TARGET)/release/{operator,registry-server}
+images: binaries ## Build the images into dist/*.tar
+	@ARCH=$(ARCH) e2e/images
+chart: ## Lint the chart and compare what it renders with the golden files
+	@charts/tests/run
+manifest: ## Render the chart into dist/windlass.yaml, for those without Helm
+	mkdir -p dist
+	PATH="$$(e2e/tools/install helm):$$PATH"; { \
+	  printf 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: windlass-system\n'; \
+	  helm template windlass charts/windlass --namespace windlass-system; } >dist/windlass.yaml
+
+.PHONY: e2e conformance
+e2e: images ## Run the whole-system tests on a cluster (local unless KUBECONFIG is set)
+	. e2e/environment.sh && e2e/install && $(CARGO_TEST) --test cluster
+conformance: images ## Run the OCI distribution-spec's own suite against the server
+	@e2e/conformance
+
+.PHONY: cluster-up cluster-down cluster-shell tools clean
+cluster-up: ## Start the local test cluster
+	@e2e/cluster/cluster up
+cluster-down: ## Stop it; nothing is left behind
+	@e2e/cluster/cluster down
+cluster-shell: ## A shell with kubectl on it
+	@e2e/cluster/cluster shell
+tools: $(DENY) ## Build all pinned third-party tools into the cache
+	@e2e/tools/install --all
+clean: ## Remove what was built in the tree; the cache stays
+	rm -rf dist
