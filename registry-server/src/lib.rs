@@ -3,7 +3,11 @@
 //! The modules stand in the order of reading. A module uses only those after it in this line:
 //! `cli` → `http` → `app` → `registry` → `storage`, `auth`, `metrics` → `types`, `config`.
 
+pub mod app;
+pub mod auth;
 pub mod config;
+pub mod http;
+pub mod metrics;
 pub mod registry;
 pub mod storage;
 pub mod types;

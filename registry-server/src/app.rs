@@ -1,0 +1,98 @@
+//! The composition root: settings in, services out. Nothing is global.
+
+use std::sync::Arc;
+
+use crate::auth::{self, Auth};
+use crate::config::{Config, Driver};
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::storage::{self, Filesystem, Memory, Observed, Storage};
+
+/// All that a request may need.
+#[derive(Debug)]
+pub struct App {
+    /// The OCI rules on the storage.
+    pub registry: Registry,
+    /// Who may do what.
+    pub auth: Auth,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What is allowed at all, and where the API lies.
+    pub settings: Settings,
+}
+
+/// The settings that requests look at.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What comes before `v2/` in every path; begins and ends with a slash.
+    pub prefix: String,
+    /// What comes before the path in a `Location`: nothing, or a scheme and host.
+    pub location_base: String,
+    /// Whether content may be deleted.
+    pub delete_enabled: bool,
+    /// Whether nothing may change.
+    pub read_only: bool,
+    /// The most repositories in one page.
+    pub max_catalog_entries: usize,
+    /// The most tags in one page that a client asks for.
+    pub max_tags: usize,
+}
+
+/// Why the services cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The storage cannot be used.
+    #[error("failed to open the storage")]
+    Storage(#[source] storage::Error),
+    /// The users cannot be read.
+    #[error("failed to set up authentication")]
+    Auth(#[from] auth::Error),
+}
+
+impl App {
+    /// Makes all services.
+    ///
+    /// # Errors
+    /// When the storage or the file of users cannot be opened.
+    pub fn build(config: &Config) -> Result<Self, Error> {
+        let metrics = Arc::new(Metrics::new());
+        let (driver, inner): (_, Arc<dyn Storage>) = match &config.storage.driver {
+            Driver::Filesystem(filesystem) => {
+                let opened = Filesystem::open(&filesystem.rootdirectory).map_err(Error::Storage)?;
+                ("filesystem", Arc::new(opened))
+            }
+            Driver::Inmemory(_) => ("inmemory", Arc::new(Memory::default())),
+        };
+        let observer = Arc::clone(&metrics);
+        let storage = Observed::new(inner, move |action, duration| {
+            observer.storage_action(driver, action.as_str(), duration);
+        });
+        Ok(Self {
+            registry: Registry::new(Arc::new(storage)),
+            auth: Auth::new(config)?,
+            metrics,
+            settings: Settings::new(config),
+        })
+    }
+}
+
+impl Settings {
+    fn new(config: &Config) -> Self {
+        let http = &config.http;
+        let host = http.host.as_deref().filter(|_| !http.relativeurls).unwrap_or_default();
+        Self {
+            prefix: http.prefix.clone(),
+            location_base: host.trim_end_matches('/').to_owned(),
+            delete_enabled: config.storage.delete.enabled,
+            read_only: config.storage.maintenance.readonly.enabled,
+            max_catalog_entries: config.catalog.maxentries,
+            max_tags: config.tags.maxtags,
+        }
+    }
+
+    /// The address of something of the API, `path` being what comes after the server's prefix.
+    #[must_use]
+    pub fn location(&self, path: &str) -> String {
+        format!("{}{}{path}", self.location_base, self.prefix)
+    }
+}

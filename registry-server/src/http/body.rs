@@ -1,0 +1,210 @@
+//! Bodies of answers: nothing, some bytes, or a stretch of stored content.
+//!
+//! Handlers hand over an open file and a range, never a stream of bytes, so that a transport that can send files
+//! without copying them may look into the body and do so.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use rustix::io::ReadWriteFlags;
+
+use super::record::Record;
+use crate::storage::Source;
+use crate::types::ByteRange;
+
+/// How many bytes are read from a file for one frame: large enough that calls cost little, small enough that a
+/// hundred pulls stay within tens of megabytes.
+const FRAME_SIZE: usize = 256 * 1024;
+
+/// The body of an answer.
+pub(super) struct Body {
+    kind: Kind,
+    /// Written when the body has been sent or dropped.
+    record: Option<Record>,
+}
+
+enum Kind {
+    Bytes(Bytes),
+    Content(ContentBody),
+}
+
+/// A stretch of stored content that is read as it is sent.
+struct ContentBody {
+    source: Source,
+    offset: u64,
+    remaining: u64,
+    buffer: BytesMut,
+    /// A read on the blocking pool, when the bytes were not in the page cache.
+    pending: Option<Pin<Box<dyn Future<Output = io::Result<BytesMut>> + Send>>>,
+}
+
+impl Body {
+    /// No body.
+    pub(super) fn empty() -> Self {
+        Self::from(Bytes::new())
+    }
+
+    /// The given range of stored content.
+    pub(super) fn content(source: Source, range: ByteRange) -> Self {
+        let content = ContentBody {
+            source,
+            offset: range.start,
+            remaining: range.length,
+            buffer: BytesMut::new(),
+            pending: None,
+        };
+        Self { kind: Kind::Content(content), record: None }
+    }
+
+    /// Hands over the record of the request, which is written when the body has been sent.
+    pub(super) fn with_record(mut self, record: Record) -> Self {
+        self.record = Some(record);
+        self
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Body {
+    fn from(bytes: T) -> Self {
+        Self { kind: Kind::Bytes(bytes.into()), record: None }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        let next = match &mut this.kind {
+            Kind::Bytes(bytes) if bytes.is_empty() => None,
+            Kind::Bytes(bytes) => Some(Ok(std::mem::take(bytes))),
+            Kind::Content(content) => ready!(content.poll_read(context)),
+        };
+        if let (Some(Ok(bytes)), Some(record)) = (&next, &mut this.record) {
+            record.sent += bytes.len() as u64;
+        }
+        Poll::Ready(next.map(|result| result.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Bytes(bytes) => bytes.is_empty(),
+            Kind::Content(content) => content.remaining == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match &self.kind {
+            Kind::Bytes(bytes) => bytes.len() as u64,
+            Kind::Content(content) => content.remaining,
+        })
+    }
+}
+
+impl ContentBody {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.remaining == 0 {
+            return Poll::Ready(None);
+        }
+        if self.pending.is_none() {
+            let wanted = FRAME_SIZE.min(usize::try_from(self.remaining).unwrap_or(FRAME_SIZE));
+            // The allocation of the last frame is used again once that frame has been sent.
+            self.buffer.clear();
+            self.buffer.resize(wanted, 0);
+            match read_cached(&self.source, &mut self.buffer, self.offset) {
+                Some(result) => return Poll::Ready(Some(result.and_then(|length| self.take(length)))),
+                None => self.pending = Some(self.read_blocking()),
+            }
+        }
+        let Some(pending) = &mut self.pending else { return Poll::Pending };
+        let read = ready!(pending.as_mut().poll(context));
+        self.pending = None;
+        Poll::Ready(Some(read.and_then(|buffer| {
+            let length = buffer.len();
+            self.buffer = buffer;
+            self.take(length)
+        })))
+    }
+
+    /// Takes the next `length` bytes out of the buffer.
+    fn take(&mut self, length: usize) -> io::Result<Bytes> {
+        if length == 0 {
+            // The length was promised in a header: the connection must break rather than the content end early.
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "stored content is shorter than its size"));
+        }
+        self.offset += length as u64;
+        self.remaining -= length as u64;
+        Ok(self.buffer.split_to(length).freeze())
+    }
+
+    fn read_blocking(&mut self) -> Pin<Box<dyn Future<Output = io::Result<BytesMut>> + Send>> {
+        let (source, mut buffer, offset) = (self.source.clone(), std::mem::take(&mut self.buffer), self.offset);
+        let reading = tokio::task::spawn_blocking(move || {
+            let length = source.read_at(&mut buffer, offset)?;
+            buffer.truncate(length);
+            Ok(buffer)
+        });
+        Box::pin(async move { reading.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
+    }
+}
+
+/// Reads what can be had without waiting for a disk; `None` when the blocking pool has to do it.
+fn read_cached(source: &Source, buffer: &mut [u8], offset: u64) -> Option<io::Result<usize>> {
+    match source {
+        Source::Memory(_) => Some(source.read_at(buffer, offset)),
+        Source::File(file) => {
+            let slices = &mut [io::IoSliceMut::new(buffer)];
+            rustix::io::preadv2(file.as_fd(), slices, offset, ReadWriteFlags::NOWAIT).ok().map(Ok)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn file(content: &[u8]) -> Source {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        Source::File(Arc::new(file))
+    }
+
+    #[tokio::test]
+    async fn a_range_of_content_is_sent_to_the_byte() {
+        let content: Vec<u8> = (0..3 * FRAME_SIZE + 17).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        let ranges = [(0, content.len()), (5, 1), (FRAME_SIZE - 1, FRAME_SIZE + 2), (content.len() - 1, 1)];
+        for source in [file(&content), Source::Memory(content.clone().into())] {
+            for (start, length) in ranges {
+                let range = ByteRange { start: start as u64, length: length as u64 };
+                let body = Body::content(source.clone(), range);
+                assert_eq!(http_body::Body::size_hint(&body).exact(), Some(length as u64));
+                let sent = body.collect().await.unwrap().to_bytes();
+                assert!(sent == content[start..start + length], "{start}+{length}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn content_that_ends_early_breaks_the_body() {
+        let body = Body::content(file(b"short"), ByteRange { start: 0, length: 10 });
+        let error = body.collect().await.map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn an_empty_body_has_ended() {
+        let body = Body::empty();
+        assert!(http_body::Body::is_end_stream(&body));
+        assert!(body.collect().await.unwrap().to_bytes().is_empty());
+    }
+}

@@ -1,0 +1,28 @@
+//! `/v2/_catalog`: CNCF distribution's list of repositories.
+
+use http::Response;
+use http::request::Parts;
+use serde_json::json;
+
+use super::body::Body;
+use super::error::Error;
+use super::headers::insert_next_link;
+use super::query::{page_size, parameter};
+use super::respond_json;
+use crate::app::App;
+use crate::types::RepositoryName;
+
+/// `GET`: the repositories after `last`, at most `n` of them and never more than the server's limit. What is
+/// left out is behind the link.
+pub(super) async fn get(app: &App, parts: &Parts) -> Result<Response<Body>, Error> {
+    let most = app.settings.max_catalog_entries;
+    let limit = page_size(parts)?.map_or(most, |n| n.min(most));
+    let last = parameter(parts, "last");
+    let page = app.registry.list_repositories(last.as_deref(), limit).await?;
+    let names: Vec<&str> = page.entries.iter().map(RepositoryName::as_str).collect();
+    let mut response = respond_json(&json!({ "repositories": names }));
+    if let (true, Some(last)) = (page.more, names.last()) {
+        insert_next_link(response.headers_mut(), &app.settings.location("v2/_catalog"), last, limit);
+    }
+    Ok(response)
+}

@@ -1,0 +1,168 @@
+//! The order in which a request is checked: path, method, credentials, switches, then the endpoint.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+
+use super::body::Body;
+use super::error::Error;
+use super::headers::header_value;
+use super::record::{REQUEST_ID, Record};
+use super::route::{Route, RouteError};
+use super::{base, blobs, catalog, manifests, tags, uploads};
+use crate::app::App;
+use crate::auth::{Action, Credentials, Denial};
+use crate::types::RepositoryName;
+
+/// The header by which clients know the protocol.
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// Answers requests.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    app: Arc<App>,
+    /// Headers of every answer.
+    extra_headers: HeaderMap,
+}
+
+impl Dispatcher {
+    /// A dispatcher that adds the given headers to every answer.
+    pub(super) fn new(app: Arc<App>, extra_headers: HeaderMap) -> Self {
+        Self { app, extra_headers }
+    }
+
+    /// Answers one request; its record is written when the answer has been sent.
+    pub(super) async fn answer(&self, request: Request<Incoming>, peer: Option<SocketAddr>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let route = match path.strip_prefix(&self.app.settings.prefix) {
+            // Load balancers ask for `/` to see whether the server lives.
+            Some("") => return Response::new(Body::empty()),
+            Some(path) => Route::parse(path),
+            None => Err(RouteError::NotFound),
+        };
+        let handler = route.as_ref().map_or("none", Route::handler);
+        let mut record = Record::begin(&self.app.metrics, handler, &parts, peer);
+        let answered = match route {
+            Ok(route) => self.check_and_handle(route, &parts, body, &mut record).await,
+            Err(error) => Err(error.into()),
+        };
+        let mut response = answered.unwrap_or_else(Error::into_response);
+        let headers = response.headers_mut();
+        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        headers.insert(REQUEST_ID, header_value(&record.id));
+        headers.extend(self.extra_headers.clone());
+        record.answered(response.status());
+        response.map(|body| body.with_record(record))
+    }
+
+    async fn check_and_handle(
+        &self,
+        route: Route,
+        parts: &Parts,
+        body: Incoming,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Error> {
+        if !route.methods().contains(&parts.method) {
+            return Err(Error::Method(route.methods()));
+        }
+        record.user = self.authorize(&route, parts).await?;
+        let action = route.action(&parts.method);
+        self.check_switches(&route, action, &parts.method)?;
+        self.handle(route, parts, body).await
+    }
+
+    /// Who asks, if that is known.
+    async fn authorize(&self, route: &Route, parts: &Parts) -> Result<Option<String>, Error> {
+        let auth = &self.app.auth;
+        let unauthorized = || Error::Unauthorized { challenge: auth.challenge() };
+        let credentials = match parts.headers.get(AUTHORIZATION) {
+            Some(value) => Some(basic_credentials(value).ok_or_else(unauthorized)?),
+            None => None,
+        };
+        let repository = route.repository().map(RepositoryName::as_str);
+        match auth.authorize(credentials.as_ref(), route.action(&parts.method), repository).await {
+            Ok(identity) => Ok(identity.user),
+            Err(Denial::Unauthenticated) => Err(unauthorized()),
+            Err(Denial::Forbidden) => Err(Error::Denied),
+        }
+    }
+
+    fn check_switches(&self, route: &Route, action: Action, method: &Method) -> Result<(), Error> {
+        let settings = &self.app.settings;
+        let changes = matches!(action, Action::Push | Action::Delete) && !matches!(*method, Method::GET | Method::HEAD);
+        if settings.read_only && changes {
+            return Err(Error::Disabled("the registry is read-only"));
+        }
+        // Ending one's own upload is no deletion of content.
+        let deletes = action == Action::Delete && !matches!(route, Route::Upload(..));
+        if deletes && !settings.delete_enabled {
+            return Err(Error::Disabled("deletion is not enabled (storage.delete.enabled)"));
+        }
+        Ok(())
+    }
+
+    async fn handle(&self, route: Route, parts: &Parts, body: Incoming) -> Result<Response<Body>, Error> {
+        let app = &*self.app;
+        let method = &parts.method;
+        match route {
+            Route::Base => Ok(base::get()),
+            Route::Catalog => catalog::get(app, parts).await,
+            Route::Tags(name) => tags::get(app, &name, parts).await,
+            Route::Manifest(name, reference) => match *method {
+                Method::PUT => manifests::put(app, &name, &reference, parts, body).await,
+                Method::DELETE => manifests::delete(app, &name, &reference).await,
+                _ => manifests::get(app, &name, &reference, parts).await,
+            },
+            Route::Blob(name, digest) => match *method {
+                Method::DELETE => blobs::delete(app, &name, &digest).await,
+                Method::HEAD => blobs::head(app, &name, &digest, parts).await,
+                _ => blobs::get(app, &name, &digest, parts).await,
+            },
+            Route::Uploads(name) => uploads::post(app, &name, parts, body).await,
+            Route::Upload(name, id) => match *method {
+                Method::PATCH => uploads::patch(app, &name, id, parts, body).await,
+                Method::PUT => uploads::put(app, &name, id, parts, body).await,
+                Method::DELETE => uploads::delete(app, &name, id).await,
+                _ => uploads::get(app, &name, id).await,
+            },
+        }
+    }
+}
+
+/// The credentials of an `Authorization: Basic` header (RFC 7617).
+fn basic_credentials(value: &HeaderValue) -> Option<Credentials> {
+    let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some(Credentials::new(user, password))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_credentials_are_read_as_rfc_7617_says() {
+        let rows = [
+            ("Basic dXNlcjpwYXNz", true),
+            ("basic  dXNlcjpwYXNz", true),
+            ("Basic dXNlcg==", false),
+            ("Basic !", false),
+            ("Bearer dXNlcjpwYXNz", false),
+            ("Basic", false),
+        ];
+        for (value, expected) in rows {
+            assert_eq!(basic_credentials(&value.parse().unwrap()).is_some(), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `/v2/<name>/manifests/<reference>` (end-3, end-7, end-9).
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use super::body::Body;
+use super::error::Error;
+use super::headers::{CONTENT_DIGEST, SUBJECT, header_value, insert_digest, is_not_modified};
+use crate::app::App;
+use crate::types::manifest::MAX_MANIFEST_SIZE;
+use crate::types::{Reference, RepositoryName};
+
+/// `GET` and `HEAD`. Whatever `Accept` says, the answer is the manifest as it was pushed: no other form of it
+/// would have its digest.
+pub(super) async fn get(
+    app: &App,
+    name: &RepositoryName,
+    reference: &Reference,
+    parts: &Parts,
+) -> Result<Response<Body>, Error> {
+    let manifest = app.registry.get_manifest(name, reference).await?;
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    insert_digest(headers, &manifest.digest);
+    headers.insert(CACHE_CONTROL, match reference {
+        Reference::Digest(_) => HeaderValue::from_static("max-age=31536000"),
+        // A tag moves: caches may keep the manifest but must ask each time.
+        Reference::Tag(_) => HeaderValue::from_static("no-cache"),
+    });
+    if is_not_modified(&parts.headers, &manifest.digest) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(manifest.media_type.as_str()));
+    headers.insert(CONTENT_LENGTH, header_value(&manifest.bytes.len().to_string()));
+    if parts.method != Method::HEAD {
+        *response.body_mut() = Body::from(manifest.bytes);
+    }
+    Ok(response)
+}
+
+/// `PUT`
+pub(super) async fn put(
+    app: &App,
+    name: &RepositoryName,
+    reference: &Reference,
+    parts: &Parts,
+    body: Incoming,
+) -> Result<Response<Body>, Error> {
+    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let bytes = collect(body).await?;
+    let pushed = app.registry.put_manifest(name, reference, content_type, bytes).await?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    let location = app.settings.location(&format!("v2/{name}/manifests/{}", pushed.digest));
+    headers.insert(LOCATION, header_value(&location));
+    headers.insert(CONTENT_DIGEST, header_value(&pushed.digest.to_string()));
+    if let Some(subject) = pushed.subject {
+        headers.insert(SUBJECT, header_value(&subject.to_string()));
+    }
+    Ok(response)
+}
+
+/// `DELETE`, of a tag alone or of a manifest with all its tags.
+pub(super) async fn delete(app: &App, name: &RepositoryName, reference: &Reference) -> Result<Response<Body>, Error> {
+    match reference {
+        Reference::Tag(tag) => app.registry.delete_tag(name, tag).await?,
+        Reference::Digest(digest) => app.registry.delete_manifest(name, digest).await?,
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}
+
+/// The whole body, which is refused as soon as it is known to be too long.
+async fn collect(body: Incoming) -> Result<Bytes, Error> {
+    if hyper::body::Body::size_hint(&body).lower() > MAX_MANIFEST_SIZE as u64 {
+        return Err(Error::ManifestTooLarge { limit: MAX_MANIFEST_SIZE });
+    }
+    match Limited::new(body, MAX_MANIFEST_SIZE).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::ManifestTooLarge { limit: MAX_MANIFEST_SIZE }),
+        Err(error) => Err(Error::Body(error)),
+    }
+}
