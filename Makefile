@@ -61,9 +61,9 @@ manifest: ## Render the chart into dist/windlass.yaml, for those without Helm
 	  helm template windlass charts/windlass --namespace windlass-system; } >dist/windlass.yaml
 
 .PHONY: e2e conformance
-e2e: images ## Run the whole-system tests on a cluster (local unless KUBECONFIG is set)
+e2e: ## Run the whole-system tests on a cluster (local unless KUBECONFIG is set)
 	. e2e/environment.sh && e2e/install && $(CARGO_TEST) --test cluster
-conformance: images ## Run the OCI distribution-spec's own suite against the server
+conformance: binaries ## Run the OCI distribution-spec's own suite against the server
 	@e2e/conformance
 
 .PHONY: cluster-up cluster-down cluster-shell tools clean
@@ -74,6 +74,6 @@ cluster-down: ## Stop it; nothing is left behind
 cluster-shell: ## A shell with kubectl on it
 	@e2e/cluster/cluster shell
 tools: $(DENY) ## Build all pinned third-party tools into the cache
-	@e2e/tools/install --all
+	@e2e/tools/install debian docker-registry $(patsubst e2e/tools/%/go.mod,%,$(wildcard e2e/tools/*/go.mod))
 clean: ## Remove what was built in the tree; the cache stays
 	rm -rf dist
