@@ -47,7 +47,7 @@ $(DENY):
 	env -u CARGO_TARGET_DIR cargo install --debug --locked --version 0.20.2 --root $(@D)/.. cargo-deny
 
 .PHONY: binaries images chart manifest
-binaries: ## Build the static programs into dist/$(ARCH)
+binaries: ## Build the static programs into dist/$(ARCH) (arm64: on such a machine)
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bins -p operator -p registry-server --target $(TARGET)
 	install -D --mode 0755 --target-directory dist/$(ARCH) $(CARGO_TARGET_DIR)/$(TARGET)/release/{operator,registry-server}
 images: binaries ## Build the images into dist/*.tar
