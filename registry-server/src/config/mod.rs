@@ -4,21 +4,27 @@
 //! named here is opened, no address bound. The operator writes [`Config`] with serde and the server reads it back,
 //! so the two cannot drift.
 
-use schemars::JsonSchema;
+use std::path::Path;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 mod access;
 mod auth;
 mod duration;
+mod error;
 mod health;
 mod http;
 mod listing;
 mod log;
+mod parse;
 mod sparse;
 mod storage;
 
 pub use access::{Access, Anonymous};
 pub use auth::{Auth, Htpasswd};
+pub use error::{Error, Origin, Problem, Warning};
 pub use health::{Health, StorageDriver};
 pub use http::{ClientAuth, Debug, Http, Http2, Net, Prometheus, Tls, TlsVersion};
 pub use listing::{Catalog, Tags};
@@ -66,4 +72,30 @@ pub enum Version {
     #[default]
     #[serde(rename = "0.1")]
     V0_1,
+}
+
+/// Settings, and what was found to have no effect while reading them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// Keys without effect, those of the file and those of variables.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads the file at `path` and applies the `REGISTRY_*` variables of `environment` over it.
+///
+/// # Errors
+/// [`Error`] names the file, line and column, or the variable, of the first setting that cannot be used.
+pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Loaded, Error> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    parse::parse(path, &text, environment)
+}
+
+/// The JSON schema of the settings, without references.
+#[must_use]
+pub fn schema() -> Schema {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<Config>()
 }
