@@ -44,7 +44,7 @@ impl Dispatcher {
         let route = match path.strip_prefix(&self.app.settings.prefix) {
             // Load balancers ask for `/` to see whether the server lives.
             Some("") => return Response::new(Body::empty()),
-            Some(path) => Route::parse(path),
+            Some(path) => Route::parse(&parts.method, path),
             None => Err(RouteError::NotFound),
         };
         let handler = route.as_ref().map_or("none", Route::handler);

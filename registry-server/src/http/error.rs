@@ -168,6 +168,7 @@ impl Error {
 fn route_kind(error: RouteError) -> (StatusCode, &'static str) {
     match error {
         RouteError::NotFound => (StatusCode::NOT_FOUND, "UNSUPPORTED"),
+        RouteError::NoSuchTag => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
         RouteError::Name(_) => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
         RouteError::Digest(_) | RouteError::Reference(ParseReferenceError::Digest(_)) => {
             (StatusCode::BAD_REQUEST, "DIGEST_INVALID")

@@ -48,6 +48,9 @@ pub(super) enum RouteError {
     /// The part that should be a tag or digest is neither.
     #[error(transparent)]
     Reference(#[from] ParseReferenceError),
+    /// A manifest is asked for by what can be no tag.
+    #[error("no manifest can have such a tag")]
+    NoSuchTag,
     /// The part that should be an upload's id is not one.
     #[error(transparent)]
     UploadId(#[from] ParseUploadIdError),
@@ -55,7 +58,7 @@ pub(super) enum RouteError {
 
 impl Route {
     /// Reads the path that comes after the server's prefix, `v2/…`.
-    pub(super) fn parse(path: &str) -> Result<Self, RouteError> {
+    pub(super) fn parse(method: &Method, path: &str) -> Result<Self, RouteError> {
         let decoded = percent_decode_str(path).decode_utf8().map_err(|_| RouteError::NotFound)?;
         let path = match decoded.strip_prefix("v2") {
             Some("" | "/") => return Ok(Self::Base),
@@ -77,7 +80,12 @@ impl Route {
             return Ok(Self::Upload(name.parse()?, last.parse()?));
         }
         if let Some(name) = rest.strip_suffix("/manifests") {
-            return Ok(Self::Manifest(name.parse()?, last.parse()?));
+            let reference = last.parse().map_err(|error| match error {
+                // What cannot be pushed is not there either, whoever asks for it.
+                ParseReferenceError::Tag if method != Method::PUT => RouteError::NoSuchTag,
+                error => error.into(),
+            })?;
+            return Ok(Self::Manifest(name.parse()?, reference));
         }
         if let Some(name) = rest.strip_suffix("/blobs") {
             return Ok(Self::Blob(name.parse()?, last.parse()?));
@@ -169,7 +177,7 @@ mod tests {
             (format!("v2/a/blobs/uploads/{ID}"), Route::Upload(name("a"), ID.parse().unwrap())),
         ];
         for (path, route) in rows {
-            assert_eq!(Route::parse(&path), Ok(route), "{path}");
+            assert_eq!(Route::parse(&Method::GET, &path), Ok(route), "{path}");
         }
     }
 
@@ -187,11 +195,14 @@ mod tests {
             ("v2/a%2F..%2Fb/tags/list", RouteError::Name(ParseNameError)),
             ("v2/a/blobs/sha256:x", RouteError::Digest(ParseDigestError::Malformed)),
             ("v2/a/blobs/latest", RouteError::Digest(ParseDigestError::Malformed)),
-            ("v2/a/manifests/.x", RouteError::Reference(ParseReferenceError::Tag)),
+            ("v2/a/manifests/.x", RouteError::NoSuchTag),
+            ("v2/a/manifests/sha256:x", RouteError::Reference(ParseDigestError::Malformed.into())),
             ("v2/a/blobs/uploads/x", RouteError::UploadId(ParseUploadIdError)),
         ];
         for (path, error) in rows {
-            assert_eq!(Route::parse(path), Err(error), "{path}");
+            assert_eq!(Route::parse(&Method::GET, path), Err(error), "{path}");
         }
+        let put = Route::parse(&Method::PUT, "v2/a/manifests/.x");
+        assert_eq!(put, Err(RouteError::Reference(ParseReferenceError::Tag)));
     }
 }

@@ -31,7 +31,7 @@ use crate::types::{Digest, RepositoryName, Tag, UploadId};
 pub(super) const SIDE_DIRECTORY: &str = "windlass";
 
 /// The directory that makes a directory below `repositories` a repository.
-const MANIFESTS_ENTRY: &str = "_manifests";
+pub const MANIFESTS_ENTRY: &str = "_manifests";
 
 const ROOT: &str = "docker/registry/v2";
 

@@ -32,6 +32,12 @@ impl Memory {
         self.files().insert(key.to_string(), (bytes, SystemTime::now()));
     }
 
+    /// Takes a path away behind everybody's back, as a collector in another process does.
+    #[cfg(test)]
+    pub(crate) fn remove(&self, path: &str) {
+        self.files().remove(path);
+    }
+
     fn claim(&self, key: Key<'_>) -> Result<Claim<'_>> {
         let path = key.to_string();
         let fresh = self.appending.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());

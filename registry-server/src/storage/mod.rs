@@ -22,7 +22,7 @@ mod memory;
 mod observed;
 
 pub use fs::Filesystem;
-pub use layout::Key;
+pub use layout::{Key, MANIFESTS_ENTRY};
 pub use memory::Memory;
 pub use observed::{Action, Observed};
 
@@ -152,7 +152,7 @@ pub struct Entry {
 /// walks must not.
 #[async_trait]
 pub trait Storage: fmt::Debug + Send + Sync {
-    /// Facts about what is stored under `key`.
+    /// Facts about the content under `key`, which is no directory.
     async fn stat(&self, key: Key<'_>) -> Result<Stat>;
 
     /// Opens what is stored under `key` for sending.
