@@ -16,9 +16,11 @@ use prometheus_client::registry::{Registry, Unit};
 /// Upper bounds of the buckets of durations, in seconds: Prometheus' usual ones and two for large blobs.
 const SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
 /// Upper bounds of the buckets of storage actions, which are mostly far below a millisecond.
-const ACTION_SECONDS: [f64; 11] = [0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 1.0, 10.0];
+const ACTION_SECONDS: [f64; 11] =
+    [0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 1.0, 10.0];
 /// Upper bounds of the buckets of sizes, in bytes.
-const BYTES: [f64; 7] = [1024.0, 65_536.0, 1_048_576.0, 16_777_216.0, 134_217_728.0, 1_073_741_824.0, 10_737_418_240.0];
+const BYTES: [f64; 7] =
+    [1024.0, 65_536.0, 1_048_576.0, 16_777_216.0, 134_217_728.0, 1_073_741_824.0, 10_737_418_240.0];
 
 /// All metrics of the server.
 #[derive(Debug)]
@@ -126,7 +128,7 @@ impl Metrics {
         self.storage_action.get_or_create(&ActionLabels { driver, action }).observe(duration.as_secs_f64());
     }
 
-    /// All metrics in OpenMetrics' text format.
+    /// All metrics in the text format of `OpenMetrics`.
     ///
     /// # Errors
     /// None in practice: writing to a `String` cannot fail.
@@ -150,7 +152,8 @@ mod tests {
     fn metrics_have_the_names_of_cncf_distribution() {
         let metrics = Metrics::new();
         metrics.begin_request("blob");
-        let figures = RequestFigures { duration: Duration::from_millis(7), request_bytes: 0, response_bytes: 42 };
+        let figures =
+            RequestFigures { duration: Duration::from_millis(7), request_bytes: 0, response_bytes: 42 };
         metrics.end_request(&RequestLabels { code: 200, handler: "blob", method: "get" }, figures);
         metrics.begin_request("manifest");
         metrics.storage_action("filesystem", "Stat", Duration::from_micros(20));

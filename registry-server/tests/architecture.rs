@@ -1,5 +1,7 @@
 //! The rules of the house, read from the source text: which module may use which, and where what is spelled.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,7 +51,10 @@ fn source_files() -> Vec<SourceFile> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 directories.push(path);
-            } else if !matches!(path.file_name().unwrap().to_str(), Some("tests.rs" | "contract.rs" | "lib.rs")) {
+            } else if !matches!(
+                path.file_name().unwrap().to_str(),
+                Some("tests.rs" | "contract.rs" | "lib.rs")
+            ) {
                 let text = fs::read_to_string(&path).unwrap();
                 let production = text.split("\n#[cfg(test)]\nmod tests").next().unwrap().to_owned();
                 files.push(SourceFile { path: path.strip_prefix(&root).unwrap().to_owned(), production });
@@ -70,7 +75,11 @@ fn a_module_uses_only_modules_below_it() {
     for file in source_files() {
         let module = file.module();
         for used in file.uses().iter().filter(|used| **used != module) {
-            assert!(layer(used) > layer(&module), "{} uses {used}, which is not below {module}", file.path.display());
+            assert!(
+                layer(used) > layer(&module),
+                "{} uses {used}, which is not below {module}",
+                file.path.display()
+            );
         }
     }
 }

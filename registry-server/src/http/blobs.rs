@@ -51,7 +51,11 @@ pub(super) async fn head(
 }
 
 /// `DELETE`
-pub(super) async fn delete(app: &App, name: &RepositoryName, digest: &Digest) -> Result<Response<Body>, Error> {
+pub(super) async fn delete(
+    app: &App,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Response<Body>, Error> {
     app.registry.delete_blob(name, digest).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;

@@ -78,12 +78,15 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
         let next = match &mut this.kind {
             Kind::Bytes(bytes) if bytes.is_empty() => None,
             Kind::Bytes(bytes) => Some(Ok(std::mem::take(bytes))),
-            Kind::Content(content) => ready!(content.poll_read(context)),
+            Kind::Content(stored) => ready!(stored.poll_read(context)),
         };
         if let (Some(Ok(bytes)), Some(record)) = (&next, &mut this.record) {
             record.sent += bytes.len() as u64;
@@ -135,7 +138,10 @@ impl ContentBody {
     fn take(&mut self, length: usize) -> io::Result<Bytes> {
         if length == 0 {
             // The length was promised in a header: the connection must break rather than the content end early.
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "stored content is shorter than its size"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "stored content is shorter than its size",
+            ));
         }
         self.offset += length as u64;
         self.remaining -= length as u64;
@@ -143,7 +149,8 @@ impl ContentBody {
     }
 
     fn read_blocking(&mut self) -> Pin<Box<dyn Future<Output = io::Result<BytesMut>> + Send>> {
-        let (source, mut buffer, offset) = (self.source.clone(), std::mem::take(&mut self.buffer), self.offset);
+        let (source, mut buffer, offset) =
+            (self.source.clone(), std::mem::take(&mut self.buffer), self.offset);
         let reading = tokio::task::spawn_blocking(move || {
             let length = source.read_at(&mut buffer, offset)?;
             buffer.truncate(length);

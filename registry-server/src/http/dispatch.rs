@@ -38,7 +38,11 @@ impl Dispatcher {
     }
 
     /// Answers one request; its record is written when the answer has been sent.
-    pub(super) async fn answer(&self, request: Request<Incoming>, peer: Option<SocketAddr>) -> Response<Body> {
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Option<SocketAddr>,
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let route = match path.strip_prefix(&self.app.settings.prefix) {
@@ -96,7 +100,8 @@ impl Dispatcher {
 
     fn check_switches(&self, route: &Route, action: Action, method: &Method) -> Result<(), Error> {
         let settings = &self.app.settings;
-        let changes = matches!(action, Action::Push | Action::Delete) && !matches!(*method, Method::GET | Method::HEAD);
+        let changes =
+            matches!(action, Action::Push | Action::Delete) && !matches!(*method, Method::GET | Method::HEAD);
         if settings.read_only && changes {
             return Err(Error::Disabled("the registry is read-only"));
         }

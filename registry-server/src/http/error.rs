@@ -109,9 +109,13 @@ impl Error {
                 let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
                 vec![(ALLOW, header_value(&names.join(", ")))]
             }
-            Self::Unauthorized { challenge: Some(challenge) } => vec![(WWW_AUTHENTICATE, header_value(challenge))],
+            Self::Unauthorized { challenge: Some(challenge) } => {
+                vec![(WWW_AUTHENTICATE, header_value(challenge))]
+            }
             Self::Unsatisfiable { size } => vec![(CONTENT_RANGE, header_value(&format!("bytes */{size}")))],
-            Self::Registry(registry::Error::ChunkOutOfOrder { offset }) => vec![(RANGE, upload_range(*offset))],
+            Self::Registry(registry::Error::ChunkOutOfOrder { offset }) => {
+                vec![(RANGE, upload_range(*offset))]
+            }
             _ => Vec::new(),
         }
     }
@@ -121,7 +125,8 @@ impl Error {
         let entry = |detail: Value| vec![Entry { code, message: self.client_text(), detail }];
         match self {
             Self::Registry(Registry::ManifestBlobUnknown { missing }) => {
-                let one = |digest| Entry { code, message: self.client_text(), detail: json!({ "digest": digest }) };
+                let one =
+                    |digest| Entry { code, message: self.client_text(), detail: json!({ "digest": digest }) };
                 missing.iter().map(one).collect()
             }
             Self::Registry(Registry::BlobUnknown { digest }) => entry(json!({ "digest": digest })),

@@ -14,7 +14,8 @@ pub(super) const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-
 pub(super) const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// What may not stand in a query's value.
-const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'&').add(b'+').add(b'%').add(b'<').add(b'>');
+const QUERY: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'&').add(b'+').add(b'%').add(b'<').add(b'>');
 
 /// A header's value from text that the server made.
 pub(super) fn header_value(text: &str) -> HeaderValue {

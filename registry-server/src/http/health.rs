@@ -120,7 +120,8 @@ mod tests {
     use super::*;
     use crate::storage::{Filesystem, Memory};
 
-    const OFTEN: StorageDriver = StorageDriver { enabled: true, interval: Duration::from_millis(100), threshold: 2 };
+    const OFTEN: StorageDriver =
+        StorageDriver { enabled: true, interval: Duration::from_millis(100), threshold: 2 };
 
     async fn becomes(health: &Health, ready: bool) {
         let reached = async {

@@ -80,10 +80,14 @@ impl Listener {
     #[must_use]
     pub fn address(&self) -> String {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(|address| address.to_string()).unwrap_or_default(),
+            Self::Tcp(listener) => {
+                listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
+            }
             Self::Unix(listener) => {
                 let address = listener.local_addr().ok();
-                address.and_then(|address| Some(address.as_pathname()?.display().to_string())).unwrap_or_default()
+                address
+                    .and_then(|address| Some(address.as_pathname()?.display().to_string()))
+                    .unwrap_or_default()
             }
         }
     }
@@ -97,13 +101,18 @@ impl Listener {
                     let _ = stream.set_nodelay(true);
                     (Stream::Tcp(stream), Some(peer))
                 }),
-                Self::Unix(listener) => listener.accept().await.map(|(stream, _)| (Stream::Unix(stream), None)),
+                Self::Unix(listener) => {
+                    listener.accept().await.map(|(stream, _)| (Stream::Unix(stream), None))
+                }
             };
             match accepted {
                 Ok(accepted) => return accepted,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a connection could not be accepted");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a connection could not be accepted"
+                    );
                     tokio::time::sleep(PAUSE).await;
                 }
             }

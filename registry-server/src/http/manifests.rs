@@ -26,11 +26,14 @@ pub(super) async fn get(
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     insert_digest(headers, &manifest.digest);
-    headers.insert(CACHE_CONTROL, match reference {
-        Reference::Digest(_) => HeaderValue::from_static("max-age=31536000"),
-        // A tag moves: caches may keep the manifest but must ask each time.
-        Reference::Tag(_) => HeaderValue::from_static("no-cache"),
-    });
+    headers.insert(
+        CACHE_CONTROL,
+        match reference {
+            Reference::Digest(_) => HeaderValue::from_static("max-age=31536000"),
+            // A tag moves: caches may keep the manifest but must ask each time.
+            Reference::Tag(_) => HeaderValue::from_static("no-cache"),
+        },
+    );
     if is_not_modified(&parts.headers, &manifest.digest) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
@@ -67,7 +70,11 @@ pub(super) async fn put(
 }
 
 /// `DELETE`, of a tag alone or of a manifest with all its tags.
-pub(super) async fn delete(app: &App, name: &RepositoryName, reference: &Reference) -> Result<Response<Body>, Error> {
+pub(super) async fn delete(
+    app: &App,
+    name: &RepositoryName,
+    reference: &Reference,
+) -> Result<Response<Body>, Error> {
     match reference {
         Reference::Tag(tag) => app.registry.delete_tag(name, tag).await?,
         Reference::Digest(digest) => app.registry.delete_manifest(name, digest).await?,
@@ -84,7 +91,9 @@ async fn collect(body: Incoming) -> Result<Bytes, Error> {
     }
     match Limited::new(body, MAX_MANIFEST_SIZE).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Error::ManifestTooLarge { limit: MAX_MANIFEST_SIZE }),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Error::ManifestTooLarge { limit: MAX_MANIFEST_SIZE })
+        }
         Err(error) => Err(Error::Body(error)),
     }
 }

@@ -26,7 +26,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use serde_json::Value;
 
-pub use listener::{Listener, ListenError};
+pub use listener::{ListenError, Listener};
 pub use record::ACCESS_LOG;
 pub use server::{ServeError, serve};
 

@@ -41,7 +41,12 @@ pub(super) struct Record {
 
 impl Record {
     /// Begins the record of a request.
-    pub(super) fn begin(metrics: &Arc<Metrics>, handler: &'static str, parts: &Parts, peer: Option<SocketAddr>) -> Self {
+    pub(super) fn begin(
+        metrics: &Arc<Metrics>,
+        handler: &'static str,
+        parts: &Parts,
+        peer: Option<SocketAddr>,
+    ) -> Self {
         metrics.begin_request(handler);
         let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
         Self {
@@ -83,8 +88,10 @@ impl Drop for Record {
             seconds = duration.as_secs_f64(),
             user_agent = self.user_agent,
         );
-        let labels = RequestLabels { code: self.status, handler: self.handler, method: method_label(&self.method) };
-        let figures = RequestFigures { duration, request_bytes: self.request_bytes, response_bytes: self.sent };
+        let labels =
+            RequestLabels { code: self.status, handler: self.handler, method: method_label(&self.method) };
+        let figures =
+            RequestFigures { duration, request_bytes: self.request_bytes, response_bytes: self.sent };
         self.metrics.end_request(&labels, figures);
     }
 }
@@ -93,7 +100,8 @@ impl Drop for Record {
 fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let harmless = |id: &&str| {
-        (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        (1..=64).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     given.filter(harmless).map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned)
 }

@@ -49,7 +49,8 @@ pub enum ServeError {
 /// # Errors
 /// When an address cannot be bound, or TLS or headers cannot be used. Once it serves, it does not fail.
 pub async fn serve(app: Arc<App>, config: &Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let tls = config.http.tls.as_ref().map(|tls| Tls::load(tls, &config.http.http2)).transpose()?.map(Arc::new);
+    let tls =
+        config.http.tls.as_ref().map(|tls| Tls::load(tls, &config.http.http2)).transpose()?.map(Arc::new);
     let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&app), extra_headers(&config.http)?));
     let health = Arc::new(Health::default());
     let listener = Listener::bind(&config.http).await?;
@@ -117,7 +118,11 @@ impl Connections {
         }
     }
 
-    fn spawn_plain(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, peer: Option<SocketAddr>) {
+    fn spawn_plain(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        peer: Option<SocketAddr>,
+    ) {
         // HTTP/2 needs TLS here: without ALPN nobody but a test would speak it.
         let protocol = self.protocol.clone().http1_only();
         tokio::spawn(run(protocol, stream, Arc::clone(&self.dispatcher), peer, self.graceful.watcher()));

@@ -67,7 +67,12 @@ impl Registry {
     }
 
     /// Makes the stored blob `target` part of a repository, under the digest that the client uses too.
-    pub(super) async fn link_blob(&self, name: &RepositoryName, digest: &Digest, target: &Digest) -> Result<()> {
+    pub(super) async fn link_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        target: &Digest,
+    ) -> Result<()> {
         self.write_link(Key::LayerLink(name, target), target).await?;
         if digest != target {
             self.write_link(Key::LayerLink(name, digest), target).await?;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::{Chunk, Error, Page, Registry};
 use crate::storage::{
-    ByteStream, Content, Durability, Entry, Error as StorageError, Key, Memory, Result as StorageResult, Stat,
-    Storage,
+    ByteStream, Content, Durability, Entry, Error as StorageError, Key, Memory, Result as StorageResult,
+    Stat, Storage,
 };
 use crate::types::{Algorithm, ContentRange, Digest, Hasher, Reference, RepositoryName, Tag};
 
@@ -33,7 +33,11 @@ fn sha256(bytes: &[u8]) -> Digest {
 
 fn chunk(bytes: &'static [u8], range: Option<(u64, u64)>) -> Chunk {
     let body: ByteStream = Box::pin(futures::stream::iter([Ok(Bytes::from_static(bytes))]));
-    Chunk { range: range.map(|(start, end)| ContentRange { start, end }), length: Some(bytes.len() as u64), body }
+    Chunk {
+        range: range.map(|(start, end)| ContentRange { start, end }),
+        length: Some(bytes.len() as u64),
+        body,
+    }
 }
 
 async fn push_blob(registry: &Registry, name: &RepositoryName, bytes: &'static [u8]) -> Digest {
@@ -45,11 +49,17 @@ async fn push_blob(registry: &Registry, name: &RepositoryName, bytes: &'static [
 
 fn image(config: &Digest, layer: &Digest) -> Bytes {
     let descriptor = |digest| format!(r#"{{"mediaType":"x/y","digest":"{digest}","size":1}}"#);
-    format!(r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#, descriptor(config), descriptor(layer)).into()
+    format!(r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#, descriptor(config), descriptor(layer))
+        .into()
 }
 
 /// Pushes an image of one layer under a tag and gives its digest.
-async fn push_image(registry: &Registry, name: &RepositoryName, reference: &Reference, layer: &'static [u8]) -> Digest {
+async fn push_image(
+    registry: &Registry,
+    name: &RepositoryName,
+    reference: &Reference,
+    layer: &'static [u8],
+) -> Digest {
     let config = push_blob(registry, name, b"{}").await;
     let layer = push_blob(registry, name, layer).await;
     let manifest = image(&config, &layer);
@@ -143,7 +153,9 @@ async fn a_manifest_needs_all_that_it_refers_to_in_its_own_repository() {
 
     let child = push_image(&registry, &name, &tag("v1"), b"layer").await;
     let index = |digest: &Digest| {
-        Bytes::from(format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{IMAGE}","digest":"{digest}","size":1}}]}}"#))
+        Bytes::from(format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{IMAGE}","digest":"{digest}","size":1}}]}}"#
+        ))
     };
     let refused = registry.put_manifest(&other, &tag("all"), Some(INDEX), index(&child)).await;
     assert!(matches!(&refused, Err(Error::ManifestBlobUnknown { missing }) if *missing == [child.clone()]));
@@ -334,7 +346,8 @@ async fn content_is_written_before_links_and_tags_are_deleted_before_revisions()
     let blob: Vec<String> = writes().into_iter().filter(|write| !write.contains("_uploads")).collect();
     assert_eq!(blob, ["promote blobs", "put _layers"]);
 
-    let pushed = registry.put_manifest(&name, &tag("v1"), Some(IMAGE), image(&config, &config)).await.unwrap();
+    let pushed =
+        registry.put_manifest(&name, &tag("v1"), Some(IMAGE), image(&config, &config)).await.unwrap();
     assert_eq!(writes(), ["put blobs", "put revisions", "put index", "put current"]);
     registry.delete_manifest(&name, &pushed.digest).await.unwrap();
     assert_eq!(writes(), ["delete tags", "delete revisions"]);
@@ -358,7 +371,8 @@ async fn a_push_writes_its_own_manifest_again_when_a_collector_took_it() {
     let config = push_blob(&registry, &name, b"{}").await;
     let manifest = image(&config, &config);
     let digest = sha256(&manifest);
-    let taken = [Key::BlobData(&digest), Key::RevisionLink(&name, &digest)].map(|key| key.to_string()).to_vec();
+    let taken =
+        [Key::BlobData(&digest), Key::RevisionLink(&name, &digest)].map(|key| key.to_string()).to_vec();
     *storage.sabotage.lock().unwrap() = Some(("/index/".to_owned(), taken));
     registry.put_manifest(&name, &tag("v1"), Some(IMAGE), manifest).await.unwrap();
     registry.get_manifest(&name, &Reference::Digest(digest)).await.unwrap();

@@ -42,7 +42,8 @@ impl Registry {
     pub async fn start_upload(&self, name: &RepositoryName) -> Result<UploadId> {
         let id = UploadId::random();
         // RFC 3339 to the second, in UTC, as CNCF distribution's upload purge reads it.
-        let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default().to_string();
+        let now =
+            jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default().to_string();
         self.storage.put(Key::UploadStartedAt(name, id), now.as_bytes(), Durability::Process).await?;
         Ok(id)
     }
@@ -89,7 +90,7 @@ impl Registry {
         };
         let actual = match digest.algorithm() {
             Algorithm::Sha256 => target.clone(),
-            other => self.hash_upload(name, id, other).await?,
+            other @ Algorithm::Sha512 => self.hash_upload(name, id, other).await?,
         };
         if actual != *digest {
             return Err(Error::DigestMismatch { expected: digest.clone(), actual });

@@ -66,7 +66,8 @@ async fn missing_things_are_not_found(storage: &dyn Storage, names: &Names) {
 
 async fn a_put_replaces_and_reads_back(storage: &dyn Storage, names: &Names) {
     let key = Key::TagCurrent(&names.repository, &names.tag);
-    for (bytes, durability) in [("first, longer", Durability::Durable), ("second", Durability::Process), ("", Durability::Durable)]
+    for (bytes, durability) in
+        [("first, longer", Durability::Durable), ("second", Durability::Process), ("", Durability::Durable)]
     {
         storage.put(key, bytes.as_bytes(), durability).await.unwrap();
         assert_eq!(storage.read(key).await.unwrap(), bytes);
@@ -122,8 +123,8 @@ async fn listing_shows_one_level(storage: &dyn Storage, names: &Names) {
     storage.put(Key::RevisionLink(&names.nested, &names.digest), b"x", Durability::Durable).await.unwrap();
     let mut entries = storage.list(Key::Repository(&names.repository)).await.unwrap();
     entries.sort();
-    let expected = ["_manifests", "_uploads", "nested"]
-        .map(|name| Entry { name: name.to_owned(), is_directory: true });
+    let expected =
+        ["_manifests", "_uploads", "nested"].map(|name| Entry { name: name.to_owned(), is_directory: true });
     assert_eq!(entries, expected);
     let link = Entry { name: "link".to_owned(), is_directory: false };
     storage.put(Key::TagCurrent(&names.nested, &names.tag), b"x", Durability::Durable).await.unwrap();
@@ -135,7 +136,10 @@ async fn deleting_takes_one_thing_or_a_tree(storage: &dyn Storage, names: &Names
     storage.delete(link).await.unwrap();
     assert!(matches!(storage.stat(link).await, Err(Error::NotFound { .. })));
     storage.delete_tree(Key::Tag(&names.nested, &names.tag)).await.unwrap();
-    assert!(matches!(storage.read(Key::TagCurrent(&names.nested, &names.tag)).await, Err(Error::NotFound { .. })));
+    assert!(matches!(
+        storage.read(Key::TagCurrent(&names.nested, &names.tag)).await,
+        Err(Error::NotFound { .. })
+    ));
     assert_eq!(storage.read(Key::TagCurrent(&names.repository, &names.tag)).await.unwrap(), "");
 }
 

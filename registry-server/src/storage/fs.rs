@@ -68,7 +68,11 @@ impl Filesystem {
     }
 
     /// Runs a short operation on this thread.
-    fn inline<T>(&self, key: Key<'_>, work: impl FnOnce(&Path) -> std::result::Result<T, Failure>) -> Result<T> {
+    fn inline<T>(
+        &self,
+        key: Key<'_>,
+        work: impl FnOnce(&Path) -> std::result::Result<T, Failure>,
+    ) -> Result<T> {
         work(&self.path(key)).map_err(|failure| sort(failure, &key))
     }
 
@@ -86,7 +90,12 @@ impl Filesystem {
     }
 
     /// Writes a file beside the tree and renames it into place.
-    fn stage_and_rename(&self, target: &Path, bytes: &[u8], durability: Durability) -> std::result::Result<(), Failure> {
+    fn stage_and_rename(
+        &self,
+        target: &Path,
+        bytes: &[u8],
+        durability: Durability,
+    ) -> std::result::Result<(), Failure> {
         let staged = self.staging().join(Uuid::new_v4().to_string());
         let written = (|| {
             let mut file = File::create_new(&staged).map_err(|error| ("create", error))?;
@@ -135,7 +144,8 @@ impl Storage for Filesystem {
             Durability::Process => self.inline(key, |path| self.stage_and_rename(path, bytes, durability)),
             Durability::Durable => {
                 let bytes = bytes.to_vec();
-                self.blocking(key, move |storage, path| storage.stage_and_rename(path, &bytes, durability)).await
+                self.blocking(key, move |storage, path| storage.stage_and_rename(path, &bytes, durability))
+                    .await
             }
         }
     }
@@ -152,7 +162,9 @@ impl Storage for Filesystem {
             match body.next().await {
                 None => break Ok(()),
                 Some(Err(error)) => break Err(Error::Source(error)),
-                Some(Ok(chunk)) => writer.write(&chunk).await.map_err(|error| sort(("write", error), &key))?,
+                Some(Ok(chunk)) => {
+                    writer.write(&chunk).await.map_err(|error| sort(("write", error), &key))?;
+                }
             }
         };
         writer.flush().await.map_err(|error| sort(("write", error), &key))?;
@@ -249,7 +261,8 @@ impl ChunkWriter {
         }
         let (file, bytes, offset) = (Arc::clone(&self.file), std::mem::take(&mut self.gathered), self.end);
         self.end += bytes.len() as u64;
-        let written = tokio::task::spawn_blocking(move || file.write_all_at(&bytes, offset).map(|()| bytes)).await;
+        let written =
+            tokio::task::spawn_blocking(move || file.write_all_at(&bytes, offset).map(|()| bytes)).await;
         // The buffer comes back, so that an upload allocates once.
         self.gathered = written.map_err(io::Error::other)??;
         self.gathered.clear();
@@ -269,8 +282,12 @@ enum Missing {
 /// The claim ends when the file is closed, so also when the process dies.
 fn open_exclusively(path: &Path, missing: Missing) -> std::result::Result<Option<File>, Failure> {
     let create = missing == Missing::Create;
-    let file =
-        OpenOptions::new().write(true).create(create).truncate(false).open(path).map_err(|error| ("open", error))?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .open(path)
+        .map_err(|error| ("open", error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
@@ -356,7 +373,8 @@ mod tests {
         contract::run(&storage).await;
         storage.check().await.unwrap();
         assert_eq!(fs::read_dir(storage.staging()).unwrap().count(), 0);
-        let mut names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["docker", SIDE_DIRECTORY]);
     }

@@ -81,7 +81,9 @@ impl fmt::Display for Key<'_> {
             Self::Repositories => write!(f, "{ROOT}/repositories"),
             Self::Repository(name) => write!(f, "{ROOT}/repositories/{name}"),
             Self::Manifests(name) => write!(f, "{}/{MANIFESTS_ENTRY}", Key::Repository(name)),
-            Self::LayerLink(name, digest) => write!(f, "{}/_layers/{}/link", Key::Repository(name), part(digest)),
+            Self::LayerLink(name, digest) => {
+                write!(f, "{}/_layers/{}/link", Key::Repository(name), part(digest))
+            }
             Self::RevisionLink(name, digest) => {
                 write!(f, "{}/revisions/{}/link", Key::Manifests(name), part(digest))
             }
@@ -127,7 +129,10 @@ mod tests {
             (Key::Repository(&name), repository.into()),
             (Key::Manifests(&name), format!("{repository}/_manifests")),
             (Key::LayerLink(&name, &digest), format!("{repository}/_layers/sha256/{hex}/link")),
-            (Key::RevisionLink(&name, &digest), format!("{repository}/_manifests/revisions/sha256/{hex}/link")),
+            (
+                Key::RevisionLink(&name, &digest),
+                format!("{repository}/_manifests/revisions/sha256/{hex}/link"),
+            ),
             (Key::Tags(&name), format!("{repository}/_manifests/tags")),
             (Key::Tag(&name, &tag), format!("{repository}/_manifests/tags/v1")),
             (Key::TagCurrent(&name, &tag), format!("{repository}/_manifests/tags/v1/current/link")),

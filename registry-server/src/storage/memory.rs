@@ -115,7 +115,11 @@ impl Storage for Memory {
     async fn list(&self, key: Key<'_>) -> Result<Vec<Entry>> {
         let prefix = format!("{key}/");
         let mut entries = BTreeSet::new();
-        for path in self.files().range(prefix.clone()..).map(|(path, _)| path).take_while(|path| path.starts_with(&prefix))
+        for path in self
+            .files()
+            .range(prefix.clone()..)
+            .map(|(path, _)| path)
+            .take_while(|path| path.starts_with(&prefix))
         {
             let rest = &path[prefix.len()..];
             let (name, is_directory) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));

@@ -27,7 +27,8 @@ impl ByteRange {
     /// [`Unsatisfiable`] when the range is a single one and has no byte of the content, or ends before it
     /// starts: the conformance suite of the distribution specification asks for 416 there too.
     pub fn from_header(header: &str, size: u64) -> Result<Option<Self>, Unsatisfiable> {
-        let Some((first, last)) = header.trim().strip_prefix("bytes=").and_then(|range| range.split_once('-'))
+        let Some((first, last)) =
+            header.trim().strip_prefix("bytes=").and_then(|range| range.split_once('-'))
         else {
             return Ok(None);
         };

@@ -28,7 +28,9 @@ pub enum ParseManifestError {
     #[error("the manifest has no media type: give it as Content-Type or in its field mediaType")]
     NoMediaType,
     /// The kind is none that the registry keeps.
-    #[error("manifests of type {found:?} are not supported, push an OCI or Docker schema 2 manifest or index")]
+    #[error(
+        "manifests of type {found:?} are not supported, push an OCI or Docker schema 2 manifest or index"
+    )]
     UnsupportedMediaType {
         /// The media type as it was given.
         found: String,
@@ -196,7 +198,8 @@ mod tests {
 
     #[test]
     fn an_index_refers_to_its_children() {
-        let text = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{}]}}"#, descriptor("aa"));
+        let text =
+            format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{}]}}"#, descriptor("aa"));
         let manifest = parse(&text, None).unwrap();
         assert_eq!(manifest.media_type(), ManifestMediaType::OciIndex);
         assert_eq!(manifest.children().map(ToString::to_string).collect::<Vec<_>>(), [digest("aa")]);

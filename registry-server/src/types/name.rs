@@ -50,10 +50,9 @@ fn is_component(text: &str) -> bool {
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
     is_word(first)
         && is_word(last)
-        && bytes
-            .split(is_word)
-            .filter(|separator| !separator.is_empty())
-            .all(|separator| matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|byte| *byte == b'-'))
+        && bytes.split(is_word).filter(|separator| !separator.is_empty()).all(|separator| {
+            matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|byte| *byte == b'-')
+        })
 }
 
 impl fmt::Display for RepositoryName {
@@ -75,14 +74,35 @@ mod tests {
     #[test]
     fn names_follow_the_grammar() {
         let longest = "a".repeat(255);
-        for name in ["a", "team/app", "a.b", "a_b", "a__b", "a---b", "a/b/c/d", "0/9", "blobs", "x/uploads", &longest]
+        for name in
+            ["a", "team/app", "a.b", "a_b", "a__b", "a---b", "a/b/c/d", "0/9", "blobs", "x/uploads", &longest]
         {
             assert_eq!(name.parse::<RepositoryName>().map(|parsed| parsed.to_string()), Ok(name.to_owned()));
         }
         let too_long = "a".repeat(256);
         for name in [
-            "", "/", "a/", "/a", "a//b", "A", "a..b", "a.-b", "a___b", "_a", "a_", "-a", "a-", ".", "..", "a/../b",
-            "a/_layers", "ä", "a b", "a\0", "a%2fb", &too_long,
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "A",
+            "a..b",
+            "a.-b",
+            "a___b",
+            "_a",
+            "a_",
+            "-a",
+            "a-",
+            ".",
+            "..",
+            "a/../b",
+            "a/_layers",
+            "ä",
+            "a b",
+            "a\0",
+            "a%2fb",
+            &too_long,
         ] {
             assert_eq!(name.parse::<RepositoryName>(), Err(ParseNameError), "{name}");
         }
