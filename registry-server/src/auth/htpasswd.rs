@@ -1,0 +1,319 @@
+//! Users from a password file with bcrypt hashes, read again when it changes.
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bcrypt::HashParts;
+use tokio::sync::Semaphore;
+
+use super::verified::Verified;
+
+/// How often the file is looked at, at most.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Cost of the work for unknown users when the file has no user at all.
+const DEFAULT_COST: u32 = 10;
+/// Salt and hash of no password, in bcrypt's alphabet.
+const NO_PASSWORD: &str = "abcdefghijklmnopqrstuuKkzxJp7IWbeZbkUYQzoWYnPgVLcEy0m";
+
+/// A password file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("read password file {}", path.display())]
+    Read {
+        /// Path of the file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system gives no random numbers.
+    #[error("no random numbers for the key of verified passwords")]
+    Random,
+}
+
+/// Whether `user` can stand in a password file.
+#[must_use]
+pub fn check_user(user: &str) -> bool {
+    !user.is_empty() && !user.starts_with('#') && !user.contains([':', '\n', '\r']) && user.trim() == user
+}
+
+/// The users of a file.
+#[derive(Debug)]
+pub(super) struct Htpasswd {
+    path: PathBuf,
+    users: ArcSwap<Users>,
+    /// What the file looked like when it was last read, and when it is looked at again.
+    seen: Mutex<(Option<Stamp>, Instant)>,
+    interval: Duration,
+    verified: Verified,
+    /// Keeps bcrypt from taking every core.
+    slots: Arc<Semaphore>,
+}
+
+impl Htpasswd {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read. Lines that cannot be used are left out with a warning.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Read { path: path.to_owned(), source };
+        let stamp = Stamp::of(path).map_err(failed)?;
+        let users = Users::read(path).map_err(failed)?;
+        if users.hashes.is_empty() {
+            tracing::warn!(path = %path.display(), "the password file has no user: nobody can log in");
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            users: ArcSwap::from_pointee(users),
+            seen: Mutex::new((Some(stamp), Instant::now() + INTERVAL)),
+            interval: INTERVAL,
+            verified: Verified::new().map_err(|_| Error::Random)?,
+            slots: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
+        })
+    }
+
+    /// Whether `password` is that of `user`. For an unknown user it takes as long to say no.
+    pub(super) async fn verify(&self, user: &str, password: &str) -> bool {
+        self.read_again_if_changed();
+        let users = self.users.load_full();
+        match users.hashes.get(user) {
+            Some(hash) => self.verified.is_right(user, password, hash, self.run_bcrypt(password, hash)).await,
+            None => {
+                self.run_bcrypt(password, &users.no_hash()).await;
+                false
+            }
+        }
+    }
+
+    async fn run_bcrypt(&self, password: &str, hash: &str) -> bool {
+        let (password, hash) = (password.to_owned(), hash.to_owned());
+        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return false };
+        // The slot moves along: the work goes on when the request has gone.
+        let work = tokio::task::spawn_blocking(move || {
+            let is_right = bcrypt::verify(password, &hash).unwrap_or(false);
+            drop(slot);
+            is_right
+        });
+        work.await.unwrap_or(false)
+    }
+
+    /// Looks at the file, if nobody has for a second. What cannot be read leaves the users as they were.
+    fn read_again_if_changed(&self) {
+        let Ok(mut seen) = self.seen.try_lock() else { return };
+        let (last, next_look) = &mut *seen;
+        if Instant::now() < *next_look {
+            return;
+        }
+        *next_look = Instant::now() + self.interval;
+        let stamp = Stamp::of(&self.path).ok();
+        if stamp == *last {
+            return;
+        }
+        *last = stamp;
+        match Users::read(&self.path) {
+            Ok(users) => {
+                tracing::info!(path = %self.path.display(), users = users.hashes.len(), "read the password file again");
+                self.users.store(Arc::new(users));
+            }
+            Err(error) => tracing::error!(
+                path = %self.path.display(),
+                error = &error as &dyn std::error::Error,
+                "the password file cannot be read, its last users stay"
+            ),
+        }
+    }
+}
+
+/// What changes when a file is written or replaced.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata: Metadata = fs::metadata(path)?;
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Ok(Self { inode: metadata.ino(), size: metadata.size(), modified })
+    }
+}
+
+#[derive(Debug)]
+struct Users {
+    hashes: HashMap<String, String>,
+    /// The highest cost among the hashes.
+    cost: u32,
+}
+
+impl Users {
+    fn read(path: &Path) -> io::Result<Self> {
+        let (users, rejects) = Self::parse(&fs::read_to_string(path)?);
+        for (line, reason) in rejects {
+            tracing::warn!(path = %path.display(), line, reason, "a line of the password file is not used");
+        }
+        Ok(users)
+    }
+
+    /// The users of a file's text, and the lines that are none, each with its number and the reason. Of a user with
+    /// several lines the last counts, as in CNCF distribution.
+    fn parse(text: &str) -> (Self, Vec<(usize, &'static str)>) {
+        let mut users = Self { hashes: HashMap::new(), cost: 0 };
+        let mut rejects = Vec::new();
+        for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            match parse_line(line) {
+                Ok((user, hash, cost)) => {
+                    users.cost = users.cost.max(cost);
+                    users.hashes.insert(user.to_owned(), hash.to_owned());
+                }
+                Err(reason) => rejects.push((number, reason)),
+            }
+        }
+        (users, rejects)
+    }
+
+    /// A hash that no password has and that takes as long to compare as that of a user.
+    fn no_hash(&self) -> String {
+        let cost = if self.cost == 0 { DEFAULT_COST } else { self.cost };
+        format!("$2b${cost:02}${NO_PASSWORD}")
+    }
+}
+
+fn parse_line(line: &str) -> Result<(&str, &str, u32), &'static str> {
+    let (user, hash) = line.split_once(':').ok_or("it has no colon")?;
+    if user.is_empty() {
+        return Err("it has no user");
+    }
+    if !["$2a$", "$2b$", "$2y$"].iter().any(|kind| hash.starts_with(kind)) {
+        return Err("its hash is not bcrypt, make it with `htpasswd -B`");
+    }
+    let parts: HashParts = hash.parse().map_err(|_| "its bcrypt hash is damaged")?;
+    Ok((user, hash, parts.get_cost()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(user: &str, password: &str) -> String {
+        format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap())
+    }
+
+    /// Users of a file that is looked at each time.
+    fn open(path: &Path) -> Htpasswd {
+        let mut htpasswd = Htpasswd::open(path).unwrap();
+        htpasswd.interval = Duration::ZERO;
+        htpasswd.seen.lock().unwrap().1 = Instant::now();
+        htpasswd
+    }
+
+    #[test]
+    fn lines_are_read_as_distribution_does_and_others_are_left_out() {
+        let hash = "$2y$05$abcdefghijklmnopqrstuuKkzxJp7IWbeZbkUYQzoWYnPgVLcEy0m";
+        let text = format!(
+            "# comment\n\n  ann:{hash}  \nno colon\n:{hash}\nbob:{{SHA}}5en6G6MezRroT3XKqkdPOmY/BfQ=\n\
+             cat:$apr1$x$y\ndan:$2y$05$short\neve:$2x$05${NO_PASSWORD}\nfox:plain\ngnu:{}\nann:{}\n",
+            hash.replace("$2y$", "$2a$"),
+            hash.replace("$05$", "$11$"),
+        );
+
+        let (users, rejects) = Users::parse(&text);
+
+        let mut names: Vec<_> = users.hashes.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["ann", "gnu"]);
+        assert!(users.hashes["ann"].starts_with("$2y$11$"), "the last line counts");
+        assert_eq!(users.cost, 11);
+        let lines: Vec<_> = rejects.iter().map(|(number, _)| *number).collect();
+        assert_eq!(lines, [4, 5, 6, 7, 8, 9, 10]);
+    }
+
+    #[test]
+    fn the_work_for_an_unknown_user_is_that_for_a_known_one() {
+        let (users, _) = Users::parse(&line("ann", "secret"));
+        let rows = [(users, 4), (Users::parse("").0, DEFAULT_COST)];
+        for (users, cost) in rows {
+            assert_eq!(users.no_hash().parse::<HashParts>().unwrap().get_cost(), cost);
+        }
+    }
+
+    #[tokio::test]
+    async fn all_versions_of_bcrypt_are_verified() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("htpasswd");
+        let parts = bcrypt::hash_with_result("secret", 4).unwrap();
+        let versions =
+            [("a", bcrypt::Version::TwoA), ("b", bcrypt::Version::TwoB), ("y", bcrypt::Version::TwoY)];
+        let lines = versions.map(|(user, version)| format!("{user}:{}\n", parts.format_for_version(version)));
+        fs::write(&path, lines.concat()).unwrap();
+        let htpasswd = open(&path);
+        for user in ["a", "b", "y"] {
+            assert!(htpasswd.verify(user, "secret").await);
+            assert!(!htpasswd.verify(user, "Secret").await);
+        }
+        assert!(!htpasswd.verify("z", "secret").await);
+    }
+
+    #[tokio::test]
+    async fn changes_of_the_file_count_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("htpasswd");
+        fs::write(&path, line("ann", "old")).unwrap();
+        let htpasswd = open(&path);
+        assert!(htpasswd.verify("ann", "old").await);
+
+        fs::write(&path, line("ann", "new") + &line("bob", "secret")).unwrap();
+        assert!(!htpasswd.verify("ann", "old").await, "the old password was found right before");
+        assert!(htpasswd.verify("ann", "new").await);
+        assert!(htpasswd.verify("bob", "secret").await);
+
+        let next = directory.path().join("next");
+        fs::write(&next, line("bob", "secret")).unwrap();
+        fs::rename(&next, &path).unwrap();
+        assert!(!htpasswd.verify("ann", "new").await, "the user is gone");
+        assert!(htpasswd.verify("bob", "secret").await);
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_file_leaves_the_users_as_they_were() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("htpasswd");
+        fs::write(&path, line("ann", "secret")).unwrap();
+        let htpasswd = open(&path);
+
+        fs::remove_file(&path).unwrap();
+        assert!(htpasswd.verify("ann", "secret").await);
+        fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(htpasswd.verify("ann", "secret").await);
+
+        fs::write(&path, line("ann", "mended")).unwrap();
+        assert!(htpasswd.verify("ann", "mended").await);
+    }
+
+    #[test]
+    fn names_that_would_break_the_file_are_known() {
+        let rows = [
+            ("ann", true),
+            ("ann b", true),
+            ("", false),
+            ("a:b", false),
+            ("a\nb", false),
+            ("#a", false),
+            (" a", false),
+        ];
+        for (user, usable) in rows {
+            assert_eq!(check_user(user), usable, "{user:?}");
+        }
+    }
+}
