@@ -105,7 +105,10 @@ impl Registry {
         let target = self.read_link(Key::RevisionLink(name, digest)).await?.ok_or_else(unknown)?;
         // Tags first: a tag must never be seen without its revision because of a deletion.
         for tag in self.tags_of(name, &target).await? {
-            optional(self.storage.delete_tree(Key::Tag(name, &tag)).await)?;
+            // A push may have moved the tag to another manifest meanwhile: that one is not touched.
+            if self.storage.delete_if(Key::TagCurrent(name, &tag), target.to_string().as_bytes()).await? {
+                self.forget_tag(name, &tag).await?;
+            }
         }
         optional(self.storage.delete(Key::RevisionLink(name, digest)).await)?;
         // A tag that a push has set meanwhile came after the deletion: its manifest is wanted again.
@@ -122,8 +125,14 @@ impl Registry {
     pub async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<()> {
         let unknown = || Error::ManifestUnknown { reference: Reference::Tag(tag.clone()) };
         optional(self.storage.delete(Key::TagCurrent(name, tag)).await)?.ok_or_else(unknown)?;
-        // The tag is gone with its link; the rest is its history.
-        optional(self.storage.delete_tree(Key::Tag(name, tag)).await)?;
+        self.forget_tag(name, tag).await
+    }
+
+    /// Removes the history of a tag that is gone. A push that sets the tag anew meanwhile keeps it.
+    async fn forget_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<()> {
+        optional(self.storage.delete_tree(Key::TagIndex(name, tag)).await)?;
+        // CNCF distribution lists the directory as a tag even when it is empty.
+        optional(self.storage.prune(Key::Tag(name, tag)).await)?;
         Ok(())
     }
 

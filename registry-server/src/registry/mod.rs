@@ -154,7 +154,7 @@ impl Registry {
     /// it, counts as absent, so that pushing again mends it.
     async fn read_link(&self, key: Key<'_>) -> Result<Option<Digest>> {
         let Some(bytes) = optional(self.storage.read(key).await)? else { return Ok(None) };
-        let digest = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok());
+        let digest = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
         if digest.is_none() {
             tracing::warn!(path = %key, "a link does not hold a digest, it is taken for absent");
         }

@@ -284,7 +284,7 @@ struct Scripted {
 
 impl Scripted {
     fn note(&self, action: &str, key: Key<'_>) {
-        let path = key.to_string();
+        let path = format!("{key}/");
         let short = path.rsplit('/').take(3).collect::<Vec<_>>();
         let kind = ["current", "index", "revisions", "_layers", "blobs", "_uploads", "tags"]
             .into_iter()
@@ -328,6 +328,13 @@ impl Storage for Scripted {
         self.note("delete", key);
         self.inner.delete(key).await
     }
+    async fn delete_if(&self, key: Key<'_>, expected: &[u8]) -> StorageResult<bool> {
+        self.note("delete", key);
+        self.inner.delete_if(key, expected).await
+    }
+    async fn prune(&self, key: Key<'_>) -> StorageResult<()> {
+        self.inner.prune(key).await
+    }
     async fn delete_tree(&self, key: Key<'_>) -> StorageResult<()> {
         self.note("delete", key);
         self.inner.delete_tree(key).await
@@ -350,7 +357,7 @@ async fn content_is_written_before_links_and_tags_are_deleted_before_revisions()
         registry.put_manifest(&name, &tag("v1"), Some(IMAGE), image(&config, &config)).await.unwrap();
     assert_eq!(writes(), ["put blobs", "put revisions", "put index", "put current"]);
     registry.delete_manifest(&name, &pushed.digest).await.unwrap();
-    assert_eq!(writes(), ["delete tags", "delete revisions"]);
+    assert_eq!(writes(), ["delete current", "delete index", "delete revisions"]);
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ pub(super) async fn run(storage: &dyn Storage) {
     appends_go_on_at_the_end_only(storage, &names).await;
     a_broken_body_keeps_what_came_before(storage, &names).await;
     a_promotion_moves_whole_content_only(storage, &names).await;
+    a_conditional_deletion_spares_what_is_newer(storage, &names).await;
     listing_shows_one_level(storage, &names).await;
     deleting_takes_one_thing_or_a_tree(storage, &names).await;
 }
@@ -129,6 +130,19 @@ async fn listing_shows_one_level(storage: &dyn Storage, names: &Names) {
     let link = Entry { name: "link".to_owned(), is_directory: false };
     storage.put(Key::TagCurrent(&names.nested, &names.tag), b"x", Durability::Durable).await.unwrap();
     assert!(!storage.list(Key::Tag(&names.nested, &names.tag)).await.unwrap().contains(&link));
+}
+
+async fn a_conditional_deletion_spares_what_is_newer(storage: &dyn Storage, names: &Names) {
+    let key = Key::TagCurrent(&names.nested, &names.tag);
+    storage.put(key, b"newer", Durability::Durable).await.unwrap();
+    assert!(!storage.delete_if(key, b"older").await.unwrap());
+    storage.prune(Key::Tag(&names.nested, &names.tag)).await.unwrap();
+    assert_eq!(storage.read(key).await.unwrap(), "newer");
+    assert!(storage.delete_if(key, b"newer").await.unwrap());
+    assert!(!storage.delete_if(key, b"newer").await.unwrap());
+    let _ = storage.prune(Key::Tag(&names.nested, &names.tag)).await;
+    let left = storage.list(Key::Tag(&names.nested, &names.tag)).await;
+    assert!(matches!(left, Err(Error::NotFound { .. })), "an empty directory is pruned: {left:?}");
 }
 
 async fn deleting_takes_one_thing_or_a_tree(storage: &dyn Storage, names: &Names) {

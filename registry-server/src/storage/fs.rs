@@ -215,6 +215,44 @@ impl Storage for Filesystem {
         .await
     }
 
+    async fn delete_if(&self, key: Key<'_>, expected: &[u8]) -> Result<bool> {
+        let expected = expected.to_vec();
+        self.blocking(key, move |storage, path| {
+            let taken = storage.staging().join(Uuid::new_v4().to_string());
+            match fs::read(path) {
+                Ok(bytes) if bytes == expected => {}
+                Ok(_) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(("read", error)),
+            }
+            match fs::rename(path, &taken) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                renamed => renamed.map_err(|error| ("delete", error))?,
+            }
+            // Between the look and the move another request may have written: then that is put back, unless a still
+            // newer one has come.
+            let deleted = fs::read(&taken).map_err(|error| ("read", error))? == expected;
+            if !deleted {
+                match fs::hard_link(&taken, path) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    linked => linked.map_err(|error| ("restore", error))?,
+                }
+            }
+            flush_parent(path)?;
+            fs::remove_file(&taken).map_err(|error| ("delete", error))?;
+            Ok(deleted)
+        })
+        .await
+    }
+
+    async fn prune(&self, key: Key<'_>) -> Result<()> {
+        self.blocking(key, |_, path| {
+            remove_empty_directories(path).map_err(|error| ("prune", error))?;
+            flush_parent(path)
+        })
+        .await
+    }
+
     async fn delete_tree(&self, key: Key<'_>) -> Result<()> {
         self.blocking(key, |_, path| {
             fs::remove_dir_all(path).map_err(|error| ("delete", error))?;
@@ -334,6 +372,21 @@ fn create_directories(directory: &Path) -> io::Result<()> {
         created => created?,
     }
     File::open(parent)?.sync_all()
+}
+
+/// Removes a directory and those below it as far as they hold no file. It never removes one that has just got a file:
+/// the system refuses to.
+fn remove_empty_directories(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_empty_directories(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => removed,
+    }
 }
 
 fn flush_parent(path: &Path) -> std::result::Result<(), Failure> {

@@ -13,6 +13,7 @@
 //! | `Tags(n)` | `repositories/<name>/_manifests/tags` |
 //! | `Tag(n, t)` | `repositories/<name>/_manifests/tags/<tag>` |
 //! | `TagCurrent(n, t)` | `repositories/<name>/_manifests/tags/<tag>/current/link` |
+//! | `TagIndex(n, t)` | `repositories/<name>/_manifests/tags/<tag>/index` |
 //! | `TagIndexLink(n, t, d)` | `repositories/<name>/_manifests/tags/<tag>/index/<alg>/<hex>/link` |
 //! | `Upload(n, id)` | `repositories/<name>/_uploads/<id>` |
 //! | `UploadData(n, id)` | `repositories/<name>/_uploads/<id>/data` |
@@ -56,6 +57,8 @@ pub enum Key<'a> {
     Tag(&'a RepositoryName, &'a Tag),
     /// The manifest that a tag names now.
     TagCurrent(&'a RepositoryName, &'a Tag),
+    /// Directory of a tag's history.
+    TagIndex(&'a RepositoryName, &'a Tag),
     /// History: a manifest that a tag names or has named.
     TagIndexLink(&'a RepositoryName, &'a Tag, &'a Digest),
     /// Directory of an upload session.
@@ -90,8 +93,9 @@ impl fmt::Display for Key<'_> {
             Self::Tags(name) => write!(f, "{}/tags", Key::Manifests(name)),
             Self::Tag(name, tag) => write!(f, "{}/{tag}", Key::Tags(name)),
             Self::TagCurrent(name, tag) => write!(f, "{}/current/link", Key::Tag(name, tag)),
+            Self::TagIndex(name, tag) => write!(f, "{}/index", Key::Tag(name, tag)),
             Self::TagIndexLink(name, tag, digest) => {
-                write!(f, "{}/index/{}/link", Key::Tag(name, tag), part(digest))
+                write!(f, "{}/{}/link", Key::TagIndex(name, tag), part(digest))
             }
             Self::Upload(name, id) => write!(f, "{}/_uploads/{id}", Key::Repository(name)),
             Self::UploadData(name, id) => write!(f, "{}/data", Key::Upload(name, *id)),
@@ -136,6 +140,7 @@ mod tests {
             (Key::Tags(&name), format!("{repository}/_manifests/tags")),
             (Key::Tag(&name, &tag), format!("{repository}/_manifests/tags/v1")),
             (Key::TagCurrent(&name, &tag), format!("{repository}/_manifests/tags/v1/current/link")),
+            (Key::TagIndex(&name, &tag), format!("{repository}/_manifests/tags/v1/index")),
             (
                 Key::TagIndexLink(&name, &tag, &digest),
                 format!("{repository}/_manifests/tags/v1/index/sha256/{hex}/link"),

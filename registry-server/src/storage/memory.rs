@@ -136,6 +136,20 @@ impl Storage for Memory {
         self.files().remove(&path).map(|_| ()).ok_or(Error::NotFound { path })
     }
 
+    async fn delete_if(&self, key: Key<'_>, expected: &[u8]) -> Result<bool> {
+        let path = key.to_string();
+        let mut files = self.files();
+        let found = files.get(&path).is_some_and(|(bytes, _)| bytes == expected);
+        if found {
+            files.remove(&path);
+        }
+        Ok(found)
+    }
+
+    async fn prune(&self, _key: Key<'_>) -> Result<()> {
+        Ok(())
+    }
+
     async fn delete_tree(&self, key: Key<'_>) -> Result<()> {
         let prefix = format!("{key}/");
         let mut files = self.files();

@@ -196,6 +196,15 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// Deletes what is stored under `key`, durably.
     async fn delete(&self, key: Key<'_>) -> Result<()>;
 
+    /// Deletes what is stored under `key`, durably, if it is exactly `expected`, and says whether it was.
+    ///
+    /// # Guarantees
+    /// What another request writes meanwhile is not deleted, though for a moment it may not be seen.
+    async fn delete_if(&self, key: Key<'_>, expected: &[u8]) -> Result<bool>;
+
+    /// Removes the directory `key` if nothing is stored below it. A backend without directories has nothing to do.
+    async fn prune(&self, key: Key<'_>) -> Result<()>;
+
     /// Deletes the directory `key` and all below it, durably.
     async fn delete_tree(&self, key: Key<'_>) -> Result<()>;
 

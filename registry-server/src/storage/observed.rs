@@ -111,6 +111,14 @@ impl Storage for Observed {
         self.time(Action::Delete, self.inner.delete(key)).await
     }
 
+    async fn delete_if(&self, key: Key<'_>, expected: &[u8]) -> Result<bool> {
+        self.time(Action::Delete, self.inner.delete_if(key, expected)).await
+    }
+
+    async fn prune(&self, key: Key<'_>) -> Result<()> {
+        self.time(Action::Delete, self.inner.prune(key)).await
+    }
+
     async fn delete_tree(&self, key: Key<'_>) -> Result<()> {
         self.time(Action::Delete, self.inner.delete_tree(key)).await
     }
