@@ -1,0 +1,196 @@
+//! A `registry-server` process of a test's own, on ports and in a directory of its own.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_registry-server");
+
+/// How long anything that a process does in the background may take before the test fails.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// A running server; killed, and its directory removed, on drop.
+pub(crate) struct TestServer {
+    directory: Arc<TempDir>,
+    settings: Value,
+    process: Child,
+    address: SocketAddr,
+    debug_address: SocketAddr,
+}
+
+impl TestServer {
+    /// A server on an empty directory, with `settings` merged over a configuration that allows deletes.
+    pub(crate) fn start(settings: Value) -> Self {
+        Self::start_in(&Arc::new(TempDir::new().expect("a temporary directory")), settings)
+    }
+
+    /// A server on a directory that may hold a tree already, or may be in use by another server.
+    pub(crate) fn start_in(directory: &Arc<TempDir>, settings: Value) -> Self {
+        let file = Files::of(directory.path());
+        fs::write(&file.configuration, configuration(directory.path(), &settings).to_string())
+            .expect("write the configuration");
+        let logged_before = fs::read_to_string(&file.log).map_or(0, |log| log.len());
+        let mut process = spawn(&file);
+        let (address, debug_address) = addresses(&mut process, &file.log, logged_before);
+        Self { directory: Arc::clone(directory), settings, process, address, debug_address }
+    }
+
+    /// A second process on the same directory.
+    pub(crate) fn beside(&self) -> Self {
+        Self::start_in(&self.directory, self.settings.clone())
+    }
+
+    /// Kills the process as a crash would, and starts another on its directory.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.kill();
+        *self = self.beside();
+    }
+
+    /// `kill -9`; the directory stays.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself, which is no failure here.
+        let _ = self.process.kill();
+        self.process.wait().expect("the process ends");
+    }
+
+    /// `kill -TERM`, with no wait.
+    pub(crate) fn terminate(&self) {
+        let process = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("signal the server");
+    }
+
+    /// How the process ended, if it did before the time was over.
+    pub(crate) fn exit_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            if let Some(status) = self.process.try_wait().expect("look at the process") {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn debug_address(&self) -> SocketAddr {
+        self.debug_address
+    }
+
+    /// The directory with the configuration, the log and the tree.
+    pub(crate) fn directory(&self) -> &Arc<TempDir> {
+        &self.directory
+    }
+
+    /// `storage.filesystem.rootdirectory`.
+    pub(crate) fn root(&self) -> PathBuf {
+        root_in(self.directory.path())
+    }
+
+    /// All that was logged by every process that ran on the directory.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(Files::of(self.directory.path()).log).unwrap_or_default()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(20).collect();
+            println!("--- end of the server's log, latest first ---\n{}", tail.join("\n"));
+        }
+    }
+}
+
+/// `storage.filesystem.rootdirectory` of a server in `directory`.
+pub(crate) fn root_in(directory: &Path) -> PathBuf {
+    directory.join("root")
+}
+
+struct Files {
+    configuration: PathBuf,
+    log: PathBuf,
+}
+
+impl Files {
+    fn of(directory: &Path) -> Self {
+        Self { configuration: directory.join("config.yml"), log: directory.join("server.log") }
+    }
+}
+
+/// JSON is YAML, so that the settings of a test can be merged as values.
+fn configuration(directory: &Path, settings: &Value) -> Value {
+    let mut configuration = json!({
+        "version": "0.1",
+        "log": {"formatter": "json", "level": "info"},
+        "storage": {
+            "filesystem": {"rootdirectory": root_in(directory)},
+            "delete": {"enabled": true},
+        },
+        "http": {
+            "addr": "127.0.0.1:0",
+            "debug": {"addr": "127.0.0.1:0", "prometheus": {"enabled": true}},
+        },
+    });
+    merge(&mut configuration, settings);
+    configuration
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from.clone(),
+    }
+}
+
+fn spawn(file: &Files) -> Child {
+    let log = File::options().create(true).append(true).open(&file.log).expect("open the log");
+    Command::new(BINARY)
+        .arg("serve")
+        .arg(&file.configuration)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second handle of the log"))
+        .stderr(log)
+        .spawn()
+        .expect("start the server")
+}
+
+/// Waits for the log lines that tell the ports of the registry and of the debug listener.
+fn addresses(process: &mut Child, log: &Path, logged_before: usize) -> (SocketAddr, SocketAddr) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let text = fs::read_to_string(log).unwrap_or_default().split_off(logged_before);
+        let listening: Vec<SocketAddr> = text.lines().filter_map(listening).collect();
+        if let [address, debug_address] = listening[..] {
+            return (address, debug_address);
+        }
+        let ended = process.try_wait().expect("look at the process");
+        assert!(
+            ended.is_none() && Instant::now() < deadline,
+            "the server did not start ({ended:?}):\n{text}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The address in a log line that says where the server listens.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let line: String = line.chars().filter(|c| c.is_ascii_graphic()).collect();
+    let start = line.find("127.0.0.1:").filter(|_| line.contains("listening"))?;
+    line[start..].split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit()).next()?.parse().ok()
+}

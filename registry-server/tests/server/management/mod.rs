@@ -1,0 +1,6 @@
+//! The chapter "Content Management".
+
+mod blobs;
+mod manifests;
+mod refused;
+mod tags;

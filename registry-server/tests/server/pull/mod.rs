@@ -1,0 +1,4 @@
+//! The chapter "Pull".
+
+mod blobs;
+mod manifests;

@@ -1,0 +1,8 @@
+//! The chapter "Push".
+
+mod chunks;
+mod interrupted;
+mod manifest_kinds;
+mod manifests;
+mod mounts;
+mod uploads;
