@@ -1,1 +1,20 @@
 //! Kubernetes operator for Windlass registries.
+//!
+//! A [`api::registry::Registry`] becomes a running server in five steps, a module each, in [`registry`]. The rest is
+//! wiring: [`cli`] starts, [`controller`] watches, [`apply`] alone writes children, [`leader`] elects the one that acts.
+
+pub mod api;
+pub mod apply;
+pub mod children;
+pub mod cli;
+pub mod context;
+pub mod controller;
+pub mod endpoints;
+pub mod leader;
+pub mod merge;
+pub mod metrics;
+pub mod names;
+pub mod quantity;
+pub mod registry;
+pub mod telemetry;
+pub mod tls;

@@ -1,3 +1,5 @@
 //! The `operator` program.
 
-fn main() {}
+fn main() -> anyhow::Result<()> {
+    operator::cli::run()
+}

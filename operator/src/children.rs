@@ -1,0 +1,180 @@
+//! The objects that belong to a Registry, as the cluster holds them: which kinds there are, and which names are ours.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
+use kube::ResourceExt;
+use kube::api::{ApiResource, DynamicObject};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::names;
+
+/// A kind of child. The order of the variants is the order in which children are written: what a Pod mounts or runs as
+/// comes before the Deployment, so that no Pod starts without it and none is restarted for it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// The identity of the Pods; it has no rights.
+    ServiceAccount,
+    /// The server's config.yml.
+    ConfigMap,
+    /// Certificates and keys.
+    Secret,
+    /// The data.
+    PersistentVolumeClaim,
+    /// The address.
+    Service,
+    /// The servers.
+    Deployment,
+}
+
+impl Kind {
+    /// All kinds, in the order in which they are written.
+    pub const ALL: [Self; 6] = [
+        Self::ServiceAccount,
+        Self::ConfigMap,
+        Self::Secret,
+        Self::PersistentVolumeClaim,
+        Self::Service,
+        Self::Deployment,
+    ];
+
+    /// How the API server calls it.
+    #[must_use]
+    pub fn resource(self) -> ApiResource {
+        match self {
+            Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
+            Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+            Self::Secret => ApiResource::erase::<Secret>(&()),
+            Self::PersistentVolumeClaim => ApiResource::erase::<PersistentVolumeClaim>(&()),
+            Self::Service => ApiResource::erase::<Service>(&()),
+            Self::Deployment => ApiResource::erase::<Deployment>(&()),
+        }
+    }
+
+    /// Its name in messages and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ServiceAccount => "ServiceAccount",
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+            Self::PersistentVolumeClaim => "PersistentVolumeClaim",
+            Self::Service => "Service",
+            Self::Deployment => "Deployment",
+        }
+    }
+}
+
+/// An object of the namespace: its kind and its name.
+pub type Key = (Kind, String);
+
+/// A child as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    /// Its kind and name.
+    pub key: Key,
+    /// The whole object, with `apiVersion` and `kind`.
+    pub object: Value,
+}
+
+/// Children as they are.
+#[derive(Clone, Debug, Default)]
+pub struct Live(BTreeMap<Key, DynamicObject>);
+
+impl Live {
+    /// Adds an object, or replaces what was known of it.
+    pub fn insert(&mut self, kind: Kind, object: DynamicObject) {
+        self.0.insert((kind, object.name_any()), object);
+    }
+
+    /// The object under `key`.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<&DynamicObject> {
+        self.0.get(key)
+    }
+
+    /// The object under `kind` and `name` as its own type; `None` if it is not there or cannot be read as one.
+    #[must_use]
+    pub fn typed<K: DeserializeOwned + kube::Resource>(&self, kind: Kind, name: &str) -> Option<K> {
+        self.0.get(&(kind, name.to_owned()))?.clone().try_parse().ok()
+    }
+
+    /// All objects, in the order in which children are written.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &DynamicObject)> {
+        self.0.iter()
+    }
+}
+
+/// To whom an object belongs, seen from one Registry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ownership {
+    /// It is this Registry's: by owner reference, or labelled for it and owned by nobody (a retained volume).
+    Ours,
+    /// It was a former Registry's of the same name and is about to be collected.
+    Predecessors,
+    /// It is somebody else's.
+    Foreign,
+}
+
+/// Tells to whom `object` belongs, seen from the Registry `registry` with the unique id `uid`.
+#[must_use]
+pub fn ownership(object: &DynamicObject, registry: &str, uid: &str) -> Ownership {
+    let owners = object.owner_references();
+    let labelled = object.labels().get(names::REGISTRY_LABEL).is_some_and(|value| value == registry);
+    if owners.iter().any(|owner| owner.uid == uid) {
+        Ownership::Ours
+    } else if owners.is_empty() && labelled {
+        Ownership::Ours
+    } else if labelled && owners.iter().any(|owner| owner.kind == "Registry" && owner.name == registry) {
+        Ownership::Predecessors
+    } else {
+        Ownership::Foreign
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Live, Ownership, ownership};
+    use k8s_openapi::api::core::v1::Service;
+    use kube::api::DynamicObject;
+    use serde_json::{Value, json};
+
+    fn object(metadata: &Value) -> DynamicObject {
+        serde_json::from_value(json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata})).unwrap()
+    }
+
+    #[test]
+    fn what_belongs_to_whom_is_told_by_owner_and_label() {
+        let label = json!({"windlass.dev/registry": "hub"});
+        let owner = |uid: &str| json!([{"apiVersion": "windlass.dev/v1alpha1", "kind": "Registry", "name": "hub", "uid": uid}]);
+        for (metadata, expected) in [
+            (json!({"name": "hub", "labels": label, "ownerReferences": owner("1")}), Ownership::Ours),
+            (json!({"name": "hub", "ownerReferences": owner("1")}), Ownership::Ours),
+            (json!({"name": "hub", "labels": label}), Ownership::Ours),
+            (json!({"name": "hub", "labels": label, "ownerReferences": owner("2")}), Ownership::Predecessors),
+            (json!({"name": "hub"}), Ownership::Foreign),
+            (json!({"name": "hub", "ownerReferences": owner("2")}), Ownership::Foreign),
+            (json!({"name": "hub", "labels": {"windlass.dev/registry": "other"}}), Ownership::Foreign),
+        ] {
+            assert_eq!(ownership(&object(&metadata), "hub", "1"), expected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn a_live_object_is_found_again_under_its_own_type() {
+        let mut live = Live::default();
+        live.insert(Kind::Service, object(&json!({"name": "hub"})));
+        assert!(live.typed::<Service>(Kind::Service, "hub").is_some());
+        assert!(live.typed::<Service>(Kind::Service, "other").is_none());
+    }
+
+    #[test]
+    fn the_deployment_is_written_last() {
+        let mut sorted = Kind::ALL;
+        sorted.sort();
+        assert_eq!(sorted, Kind::ALL);
+        assert_eq!(Kind::ALL.last(), Some(&Kind::Deployment));
+    }
+}

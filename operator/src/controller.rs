@@ -1,0 +1,205 @@
+//! Wiring: what is watched, which Registry each event concerns, and how often things are tried.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::{BoxFuture, Shared, join_all};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::Api;
+use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::{WatchStreamExt, predicates, watcher};
+use kube::{Client, Resource, ResourceExt};
+
+use crate::api::registry::Registry;
+use crate::api::status::STORAGE_READY;
+use crate::context::Context;
+use crate::names;
+use crate::registry::dereference::claim_name;
+use crate::registry::{self, Error};
+
+/// Time in which events about one Registry are gathered into one reconcile. A Deployment alone sends several at each
+/// step of its roll-out.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// A Registry as it arrives: one that cannot be read must not stop the watch of the others.
+type Guarded = DeserializeGuard<Registry>;
+
+/// Resolves when the operator is to stop.
+pub type Shutdown = Shared<BoxFuture<'static, ()>>;
+
+/// Reconciles the Registries of `namespaces`, or of all if there are none, until `shutdown`; then lets what runs end.
+pub async fn run(context: Arc<Context>, namespaces: &[String], concurrency: u16, shutdown: Shutdown) {
+    let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
+        vec![None]
+    } else {
+        namespaces.iter().map(|name| Some(name.as_str())).collect()
+    };
+    let controllers =
+        scopes.into_iter().map(|scope| control(Arc::clone(&context), scope, concurrency, shutdown.clone()));
+    join_all(controllers).await;
+}
+
+/// Children are watched by label, and as metadata only: an event just says whose Registry to look at.
+async fn control(context: Arc<Context>, scope: Option<&str>, concurrency: u16, shutdown: Shutdown) {
+    let client = &context.client;
+    let (reader, writer) = store::<Guarded>();
+    context.metrics.report(reader.clone());
+    let registries = watcher(api::<Guarded>(client, scope), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(predicates::generation, kube::runtime::PredicateConfig::default());
+    let labelled = || watcher::Config::default().labels(names::REGISTRY_LABEL);
+    let every = watcher::Config::default;
+    let of_secrets = reader.clone();
+    let of_claims = reader.clone();
+    let of_classes = reader.clone();
+    let controller = Controller::for_stream(registries, reader.clone())
+        .with_config(Config::default().concurrency(concurrency).debounce(DEBOUNCE))
+        .watches(metadata::<Deployment>(client, scope), labelled(), by_label)
+        .watches(metadata::<Service>(client, scope), labelled(), by_label)
+        .watches(metadata::<ConfigMap>(client, scope), labelled(), by_label)
+        .watches(metadata::<ServiceAccount>(client, scope), labelled(), by_label)
+        .watches(metadata::<Pod>(client, scope), labelled(), by_label)
+        .watches(metadata::<EndpointSlice>(client, scope), labelled(), by_label)
+        .watches(metadata::<Secret>(client, scope), every(), move |secret| by_secret(&of_secrets, &secret))
+        .watches(metadata::<PersistentVolumeClaim>(client, scope), every(), move |claim| {
+            by_claim(&of_claims, &claim)
+        });
+    // With rights in some namespaces only, this watch would fail for ever and hold up the others.
+    let controller = match scope {
+        Some(_) => controller,
+        None => controller.watches(
+            Api::<PartialObjectMeta<StorageClass>>::all(client.clone()),
+            every(),
+            move |_| unready(&of_classes),
+        ),
+    };
+    controller
+        .graceful_shutdown_on(shutdown)
+        .run(
+            move |guarded, context| {
+                let reader = reader.clone();
+                async move { reconcile(&guarded, &reader, &context).await }
+            },
+            |guarded, error, context| retry(&guarded, error, &context),
+            Arc::clone(&context),
+        )
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn metadata<K>(client: &Client, namespace: Option<&str>) -> Api<PartialObjectMeta<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    api(client, namespace)
+}
+
+/// The Registry that an object is labelled for.
+fn by_label<K>(object: PartialObjectMeta<K>) -> Option<ObjectRef<Guarded>> {
+    let registry = object.metadata.labels.as_ref()?.get(names::REGISTRY_LABEL)?;
+    Some(ObjectRef::new(registry).within(object.metadata.namespace.as_ref()?))
+}
+
+/// The Registry that a Secret is labelled for, and those that name it.
+fn by_secret(registries: &Store<Guarded>, secret: &PartialObjectMeta<Secret>) -> Vec<ObjectRef<Guarded>> {
+    let name = secret.name_any();
+    let named = registries_where(registries, |registry| {
+        let auth = registry.spec.auth.as_ref().and_then(|auth| auth.htpasswd_secret_ref.as_ref());
+        registry.namespace() == secret.namespace()
+            && (auth.is_some_and(|reference| reference.name == name)
+                || registry.spec.tls.secret_ref.as_ref().is_some_and(|reference| reference.name == name))
+    });
+    by_label(secret.clone()).into_iter().chain(named).collect()
+}
+
+/// The Registries that mount a claim.
+fn by_claim(
+    registries: &Store<Guarded>,
+    claim: &PartialObjectMeta<PersistentVolumeClaim>,
+) -> Vec<ObjectRef<Guarded>> {
+    let name = claim.name_any();
+    registries_where(registries, |registry| {
+        registry.namespace() == claim.namespace() && claim_name(registry) == name
+    })
+}
+
+/// The Registries that a new storage class might help.
+fn unready(registries: &Store<Guarded>) -> Vec<ObjectRef<Guarded>> {
+    registries_where(registries, |registry| {
+        let storage = registry.status.as_ref().and_then(|status| status.condition(STORAGE_READY));
+        storage.is_none_or(|storage| storage.status != "True")
+    })
+}
+
+fn registries_where(
+    registries: &Store<Guarded>,
+    matches: impl Fn(&Registry) -> bool,
+) -> Vec<ObjectRef<Guarded>> {
+    let state = registries.state();
+    state
+        .iter()
+        .filter(|guarded| guarded.0.as_ref().is_ok_and(&matches))
+        .map(|guarded| ObjectRef::from_obj(guarded.as_ref()))
+        .collect()
+}
+
+async fn reconcile(
+    guarded: &Guarded,
+    registries: &Store<Guarded>,
+    context: &Context,
+) -> Result<Action, Error> {
+    if guarded.meta().deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let started = Instant::now();
+    let outcome = match &guarded.0 {
+        Ok(registry) => {
+            let state = registries.state();
+            let all: Vec<&Registry> = state.iter().filter_map(|other| other.0.as_ref().ok()).collect();
+            registry::reconcile(registry, &all, context).await.map(Action::requeue)
+        }
+        Err(invalid) => {
+            registry::report_unreadable(&invalid.metadata, &invalid.error, context).await?;
+            Ok(Action::await_change())
+        }
+    };
+    context.metrics.reconciled(started.elapsed());
+    if outcome.is_ok() {
+        context.failures.forget(guarded.meta().uid.as_deref().unwrap_or_default());
+    }
+    outcome
+}
+
+fn retry(guarded: &Guarded, error: &Error, context: &Context) -> Action {
+    let wait = context.failures.count(guarded.meta().uid.as_deref().unwrap_or_default());
+    context.metrics.failed(&error.reason());
+    let (namespace, registry) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+    let error = chain(error);
+    tracing::warn!(%namespace, %registry, %error, ?wait, "a reconcile failed and will be tried again");
+    Action::requeue(wait)
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &Error) -> String {
+    let first: &dyn std::error::Error = error;
+    let causes = std::iter::successors(Some(first), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

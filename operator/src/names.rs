@@ -1,0 +1,146 @@
+//! Every name, label and annotation that the operator writes into the cluster, and nothing else.
+//!
+//! No label of a `Registry` is copied to its children: tools such as Argo CD track ownership by labels
+//! and would take a copied one for their own.
+
+use std::collections::BTreeMap;
+
+/// Field manager of every server-side apply, on children and on status.
+pub const FIELD_MANAGER: &str = "windlass";
+
+/// Name under which Events are reported.
+pub const REPORTER: &str = "windlass-operator";
+
+/// Label that ties a child to its Registry of this name in the same namespace.
+pub const REGISTRY_LABEL: &str = "windlass.dev/registry";
+
+/// Label that says which program manages an object.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// Value of [`MANAGED_BY_LABEL`] on every child.
+pub const MANAGED_BY: &str = "windlass";
+
+/// Label that says what an object is part of, the same for all Registries.
+pub const NAME_LABEL: &str = "app.kubernetes.io/name";
+
+/// Value of [`NAME_LABEL`] on every child.
+pub const NAME: &str = "windlass-registry";
+
+/// Annotation with the hash of what was last applied, so that a field which is no longer wanted is noticed.
+pub const APPLIED_ANNOTATION: &str = "windlass.dev/applied";
+
+/// Pod annotation with the hash of config.yml: the only change of a mounted file that restarts the server.
+pub const CONFIG_ANNOTATION: &str = "windlass.dev/config";
+
+/// Label that Kubernetes puts on the `EndpointSlice`s of a Service.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// Annotation that marks the cluster's default `StorageClass`.
+pub const DEFAULT_CLASS_ANNOTATION: &str = "storageclass.kubernetes.io/is-default-class";
+
+/// Name of the container that runs the server.
+pub const CONTAINER: &str = "registry";
+
+/// Name of the one Service port.
+pub const PORT: &str = "registry";
+
+/// Labels of every child of the Registry `registry`.
+#[must_use]
+pub fn labels(registry: &str) -> BTreeMap<String, String> {
+    let mut labels = selector(registry);
+    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+    labels
+}
+
+/// Labels by which a Service and a Deployment select the Pods of a Registry. They can never change:
+/// a Deployment's selector is immutable.
+#[must_use]
+pub fn selector(registry: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (NAME_LABEL.to_owned(), NAME.to_owned()),
+        (REGISTRY_LABEL.to_owned(), registry.to_owned()),
+    ])
+}
+
+/// [`selector`] as the text of a label query, for `status.selector` and list calls.
+#[must_use]
+pub fn selector_text(registry: &str) -> String {
+    let pairs: Vec<String> =
+        selector(registry).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(",")
+}
+
+/// `ConfigMap` with config.yml.
+#[must_use]
+pub fn config_map(registry: &str) -> String {
+    format!("{registry}-config")
+}
+
+/// Secret with the serving certificate, its key and the CA bundle; mounted into the server.
+#[must_use]
+pub fn tls_secret(registry: &str) -> String {
+    format!("{registry}-tls")
+}
+
+/// Secret with the key of the Registry's own certificate authority; never mounted into a Pod.
+#[must_use]
+pub fn authority_secret(registry: &str) -> String {
+    format!("{registry}-ca")
+}
+
+/// Claim with the registry's data, unless `existingClaim` names another.
+#[must_use]
+pub fn claim(registry: &str) -> String {
+    format!("{registry}-data")
+}
+
+/// Names under which Pods reach the Service `registry`, shortest first.
+#[must_use]
+pub fn service_hosts(registry: &str, namespace: &str, cluster_domain: &str) -> Vec<String> {
+    vec![
+        registry.to_owned(),
+        format!("{registry}.{namespace}"),
+        service_host(registry, namespace),
+        format!("{registry}.{namespace}.svc.{cluster_domain}"),
+    ]
+}
+
+/// The name by which images are referred to: `name.namespace.svc`.
+#[must_use]
+pub fn service_host(registry: &str, namespace: &str) -> String {
+    format!("{registry}.{namespace}.svc")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{labels, selector, selector_text, service_hosts};
+
+    #[test]
+    fn the_selector_is_part_of_the_labels() {
+        let labels = labels("hub");
+        for (key, value) in selector("hub") {
+            assert_eq!(labels.get(&key), Some(&value));
+        }
+    }
+
+    #[test]
+    fn the_instance_label_is_left_to_deployment_tools() {
+        assert!(!labels("hub").contains_key("app.kubernetes.io/instance"));
+    }
+
+    #[test]
+    fn the_selector_text_is_a_label_query() {
+        assert_eq!(
+            selector_text("hub"),
+            "app.kubernetes.io/name=windlass-registry,windlass.dev/registry=hub"
+        );
+    }
+
+    #[test]
+    fn a_service_is_known_by_all_four_cluster_names() {
+        assert_eq!(
+            service_hosts("hub", "team-a", "cluster.local"),
+            ["hub", "hub.team-a", "hub.team-a.svc", "hub.team-a.svc.cluster.local"]
+        );
+    }
+}

@@ -1,0 +1,317 @@
+//! Fifth step: what the Registry's status says, by the rules of kstatus. Pure, but for [`write`].
+//!
+//! `Ready` is true when the whole spec is in effect and the registry answers. It answers when its Deployment has as many
+//! available Pods as were asked for and the Service has a ready address. A Pod is ready only while the server's own
+//! `/readyz` says that it can read and write its storage. The operator does not ask the server itself: the kubelet does
+//! so every second, from where it matters, and an operator outside the cluster or behind a NetworkPolicy could not.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::{Client, Resource, ResourceExt};
+use serde_json::json;
+
+use super::dereference::{Found, claim_name};
+use super::problem::{Concern, Problem};
+use super::trouble::trouble;
+use super::validate::server_config::PORT;
+use super::validate::{Certificate, Valid};
+use crate::api::registry::Registry;
+use crate::api::status::{
+    CertificateStatus, READY, RECONCILING, Reason, RegistryStatus, STALLED, STORAGE_READY, TLS_READY,
+};
+use crate::children::Kind;
+use crate::{names, quantity};
+
+/// What one reconcile came to.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'a> {
+    /// The children are as they should be, apart from what `Valid::problems` says.
+    Applied(&'a Valid<'a>),
+    /// Nothing could be built or written.
+    Refused(&'a Problem),
+}
+
+/// One condition before it gets its times.
+struct Verdict {
+    status: &'static str,
+    reason: Reason,
+    message: String,
+}
+
+impl Verdict {
+    fn new(is_true: bool, reason: Reason, message: impl Into<String>) -> Self {
+        Self { status: if is_true { "True" } else { "False" }, reason, message: message.into() }
+    }
+
+    fn of(problem: &Problem) -> Self {
+        Self::new(false, problem.reason(), problem.to_string())
+    }
+}
+
+/// The status of `registry` after `outcome`.
+#[must_use]
+pub fn status(registry: &Registry, outcome: Outcome<'_>, found: &Found, now: Timestamp) -> RegistryStatus {
+    let previous = registry.status.clone().unwrap_or_default();
+    let generation = registry.metadata.generation.unwrap_or_default();
+    let conditions = verdicts(registry, outcome, found, &previous);
+    let mut status = RegistryStatus {
+        observed_generation: generation,
+        conditions: conditions
+            .into_iter()
+            .map(|(type_, verdict)| condition(type_, verdict, &previous, generation, now))
+            .collect(),
+        ..previous
+    };
+    observe(&mut status, registry, outcome, found);
+    status
+}
+
+/// The status of an object that cannot be read as a Registry, so that nothing else can be said of it.
+#[must_use]
+pub fn unreadable(metadata: &ObjectMeta, problem: &Problem, now: Timestamp) -> RegistryStatus {
+    let generation = metadata.generation.unwrap_or_default();
+    let unknown = RegistryStatus::default();
+    let stalled = Verdict { status: "True", ..Verdict::of(problem) };
+    let conditions = [(READY, Verdict::of(problem)), (STALLED, stalled)]
+        .map(|(type_, verdict)| condition(type_, verdict, &unknown, generation, now));
+    RegistryStatus { observed_generation: generation, conditions: conditions.into(), ..unknown }
+}
+
+/// Writes `status` to the object that has `metadata`.
+///
+/// # Errors
+/// The API server's.
+pub async fn write(
+    client: &Client,
+    metadata: &ObjectMeta,
+    status: &RegistryStatus,
+) -> Result<(), kube::Error> {
+    let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+    let api = Api::<DynamicObject>::namespaced_with(
+        client.clone(),
+        namespace.unwrap_or_default(),
+        &ApiResource::erase::<Registry>(&()),
+    );
+    let object =
+        json!({ "apiVersion": Registry::api_version(&()), "kind": Registry::kind(&()), "status": status });
+    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    api.patch_status(name.unwrap_or_default(), &params, &Patch::Apply(&object)).await.map(|_| ())
+}
+
+fn verdicts(
+    registry: &Registry,
+    outcome: Outcome<'_>,
+    found: &Found,
+    previous: &RegistryStatus,
+) -> [(&'static str, Verdict); 5] {
+    let (ready, stalled) = match outcome {
+        Outcome::Refused(problem) => (Verdict::of(problem), !problem.passes()),
+        Outcome::Applied(valid) => readiness(registry, valid, found),
+    };
+    let is_settled = matches!(ready.reason, Reason::Available | Reason::ScaledToZero);
+    let reconciling = if stalled || is_settled {
+        Verdict::new(false, Reason::UpToDate, "there is nothing left to do")
+    } else if registry.spec.paused {
+        Verdict::new(false, Reason::Paused, "spec.paused is set: children are left as they are")
+    } else {
+        Verdict::new(true, ready.reason, ready.message.clone())
+    };
+    let stalled = if stalled {
+        Verdict::new(true, ready.reason, ready.message.clone())
+    } else {
+        Verdict::new(false, Reason::UpToDate, "nothing is in the way")
+    };
+    let storage =
+        part(outcome, Concern::Storage, previous.condition(STORAGE_READY), |_| storage(registry, found));
+    let tls = part(outcome, Concern::Tls, previous.condition(TLS_READY), tls);
+    [
+        (READY, ready),
+        (RECONCILING, reconciling),
+        (STALLED, stalled),
+        (STORAGE_READY, storage),
+        (TLS_READY, tls),
+    ]
+}
+
+/// Whether the registry answers as its spec says, and whether it is stuck.
+fn readiness(registry: &Registry, valid: &Valid<'_>, found: &Found) -> (Verdict, bool) {
+    if let Some(problem) = valid.problems.first() {
+        return (Verdict::of(problem), !problem.passes());
+    }
+    if valid.awaits_address() {
+        let message = format!("Service {} has no address yet", valid.name);
+        return (Verdict::new(false, Reason::AddressPending, message), false);
+    }
+    if registry.spec.replicas == 0 {
+        return (Verdict::new(false, Reason::ScaledToZero, "spec.replicas is 0"), false);
+    }
+    let deployment: Option<Deployment> = found.live.typed(Kind::Deployment, &valid.name);
+    let available =
+        deployment.as_ref().map_or(0, |deployment| rolled_out(deployment, registry.spec.replicas));
+    if available == registry.spec.replicas && found.ready_endpoints > 0 {
+        let message = format!("{available} of {available} servers answer at {}", url(valid));
+        return (Verdict::new(true, Reason::Available, message), false);
+    }
+    let overdue = deployment.as_ref().is_some_and(is_overdue);
+    let (reason, message) = match trouble(&found.pods) {
+        Some(trouble) => (trouble.reason, trouble.message),
+        None if overdue => {
+            let message = format!("Deployment {} was not ready within its progress deadline", valid.name);
+            (Reason::ProgressDeadlineExceeded, message)
+        }
+        None => (Reason::Progressing, format!("{available} of {} servers are ready", registry.spec.replicas)),
+    };
+    (Verdict::new(false, reason, message), overdue)
+}
+
+/// The available Pods of a Deployment, none of them old; 0 while it is not known.
+fn rolled_out(deployment: &Deployment, wanted: i32) -> i32 {
+    let Some(status) = &deployment.status else { return 0 };
+    let is_observed = status.observed_generation >= deployment.metadata.generation;
+    let is_new = status.updated_replicas == Some(wanted) && status.replicas == Some(wanted);
+    let available = status.available_replicas.unwrap_or_default();
+    if is_observed && (is_new || available < wanted) { available } else { 0 }
+}
+
+fn is_overdue(deployment: &Deployment) -> bool {
+    let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_deref());
+    conditions.unwrap_or_default().iter().any(|condition| {
+        condition.type_ == "Progressing" && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
+    })
+}
+
+/// The verdict on one part: its own problem if it has one, else what `healthy` says; while nothing could be built, what
+/// was known before.
+fn part(
+    outcome: Outcome<'_>,
+    concern: Concern,
+    previous: Option<&Condition>,
+    healthy: impl FnOnce(&Valid<'_>) -> Verdict,
+) -> Verdict {
+    let problem = match outcome {
+        Outcome::Applied(valid) => valid.problems.iter().find(|problem| problem.concern() == concern),
+        Outcome::Refused(problem) => Some(problem).filter(|problem| problem.concern() == concern),
+    };
+    match (problem, outcome) {
+        (Some(problem), _) => Verdict::of(problem),
+        (None, Outcome::Applied(valid)) => healthy(valid),
+        (None, Outcome::Refused(problem)) => match previous {
+            Some(known) if known.status == "True" => {
+                Verdict::new(true, Reason::Available, known.message.clone())
+            }
+            _ => Verdict { status: "Unknown", ..Verdict::of(problem) },
+        },
+    }
+}
+
+fn storage(registry: &Registry, found: &Found) -> Verdict {
+    let name = claim_name(registry);
+    let own: Option<PersistentVolumeClaim> = found.live.typed(Kind::PersistentVolumeClaim, &name);
+    let Some(claim) = own.or_else(|| found.existing_claim.clone()) else {
+        return Verdict::new(
+            false,
+            Reason::VolumePending,
+            format!("PersistentVolumeClaim {name} is not made yet"),
+        );
+    };
+    let status = claim.status.unwrap_or_default();
+    if status.phase.as_deref() != Some("Bound") {
+        return Verdict::new(
+            false,
+            Reason::VolumePending,
+            format!("PersistentVolumeClaim {name} is not bound yet"),
+        );
+    }
+    let size = status.capacity.unwrap_or_default().remove("storage").unwrap_or_default().0;
+    let requested = claim.spec.and_then(|spec| spec.resources).and_then(|resources| resources.requests);
+    let requested = requested.unwrap_or_default().remove("storage").unwrap_or_default().0;
+    if quantity::compare(&requested, &size).is_some_and(std::cmp::Ordering::is_gt) {
+        let message = format!("PersistentVolumeClaim {name} grows from {size} to {requested}");
+        return Verdict::new(true, Reason::Resizing, message);
+    }
+    Verdict::new(true, Reason::Available, format!("PersistentVolumeClaim {name} is bound and has {size}"))
+}
+
+fn tls(valid: &Valid<'_>) -> Verdict {
+    let secret = valid.certificate.secret(&valid.name).unwrap_or_default();
+    match &valid.certificate {
+        Certificate::Disabled => Verdict::new(true, Reason::Disabled, "TLS is disabled"),
+        Certificate::AwaitsAddress => {
+            let message = format!("the certificate waits for the address of Service {}", valid.name);
+            Verdict::new(false, Reason::AddressPending, message)
+        }
+        certificate => {
+            let end = certificate.not_after().map(|end| format!(" until {end}")).unwrap_or_default();
+            Verdict::new(true, Reason::Available, format!("the certificate in Secret {secret} is valid{end}"))
+        }
+    }
+}
+
+/// Fills in what is not a condition. What could not be observed keeps its last value.
+fn observe(status: &mut RegistryStatus, registry: &Registry, outcome: Outcome<'_>, found: &Found) {
+    let name = registry.name_any();
+    let service: Option<Service> = found.live.typed(Kind::Service, &name);
+    let deployment: Option<Deployment> = found.live.typed(Kind::Deployment, &name);
+    status.selector = names::selector_text(&name);
+    status.replicas = deployment.and_then(|deployment| deployment.status?.replicas).unwrap_or_default();
+    status.cluster_ip =
+        service.and_then(|service| service.spec?.cluster_ip).filter(|address| address != "None");
+    if let Outcome::Applied(valid) = outcome {
+        status.url = Some(url(valid));
+        status.version = Some(version(&valid.image).to_owned());
+        status.certificate =
+            valid.certificate.not_after().map(|end| CertificateStatus { not_after: Time(end) });
+        status.overridden = overridden(valid);
+    }
+}
+
+fn url(valid: &Valid<'_>) -> String {
+    let scheme = if matches!(valid.certificate, Certificate::Disabled) { "http" } else { "https" };
+    format!("{scheme}://{}:{PORT}", names::service_host(&valid.name, &valid.namespace))
+}
+
+/// The digest or tag of an image; `latest` if it names neither.
+fn version(image: &str) -> &str {
+    if let Some((_, digest)) = image.rsplit_once('@') {
+        return digest;
+    }
+    let last = image.rsplit('/').next().unwrap_or(image);
+    last.split_once(':').map_or("latest", |(_, tag)| tag)
+}
+
+fn overridden(valid: &Valid<'_>) -> Vec<String> {
+    let overrides = valid.spec.overrides.as_ref();
+    [
+        ("config.yml", valid.spec.config.as_ref()),
+        ("Deployment", overrides.and_then(|overrides| overrides.deployment.as_ref())),
+        ("Service", overrides.and_then(|overrides| overrides.service.as_ref())),
+    ]
+    .into_iter()
+    .filter(|(_, fragment)| fragment.is_some_and(|fragment| !fragment.is_empty()))
+    .map(|(object, _)| object.to_owned())
+    .collect()
+}
+
+/// A condition keeps the time of its last change of status.
+fn condition(
+    type_: &str,
+    verdict: Verdict,
+    previous: &RegistryStatus,
+    generation: i64,
+    now: Timestamp,
+) -> Condition {
+    let unchanged = previous.condition(type_).filter(|known| known.status == verdict.status);
+    // Kubernetes keeps whole seconds; a finer time would differ from what is read back.
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    Condition {
+        type_: type_.to_owned(),
+        status: verdict.status.to_owned(),
+        reason: verdict.reason.to_string(),
+        message: verdict.message.chars().take(1000).collect(),
+        observed_generation: Some(generation),
+        last_transition_time: unchanged.map_or(Time(now), |known| known.last_transition_time.clone()),
+    }
+}

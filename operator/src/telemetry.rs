@@ -1,0 +1,26 @@
+//! Setting up the log, which goes to standard error.
+
+use tracing_subscriber::EnvFilter;
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging; `filter` is a level such as `info`, or directives such as `info,kube=debug`.
+///
+/// # Errors
+/// When `filter` cannot be read, or logging has been started before.
+pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!(error))
+}
