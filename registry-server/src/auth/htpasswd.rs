@@ -83,13 +83,11 @@ impl Htpasswd {
     pub(super) async fn verify(&self, user: &str, password: &str) -> bool {
         self.read_again_if_changed();
         let users = self.users.load_full();
-        match users.hashes.get(user) {
-            Some(hash) => self.verified.is_right(user, password, hash, self.run_bcrypt(password, hash)).await,
-            None => {
-                self.run_bcrypt(password, &users.no_hash()).await;
-                false
-            }
-        }
+        let Some(hash) = users.hashes.get(user) else {
+            self.run_bcrypt(password, &users.no_hash()).await;
+            return false;
+        };
+        self.verified.is_right(user, password, hash, self.run_bcrypt(password, hash)).await
     }
 
     async fn run_bcrypt(&self, password: &str, hash: &str) -> bool {
