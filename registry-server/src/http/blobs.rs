@@ -1,6 +1,8 @@
 //! `/v2/<name>/blobs/<digest>` (end-2, end-10).
 
-use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
@@ -22,7 +24,7 @@ pub(super) async fn get(
         return Ok(not_modified(digest));
     }
     let size = blob.content.size;
-    let range = requested_range(&parts.headers, size)?;
+    let range = requested_range(&parts.headers, digest, size)?;
     let whole = ByteRange { start: 0, length: size };
     let mut response = Response::new(Body::content(blob.content.source, range.unwrap_or(whole)));
     let headers = response.headers_mut();
@@ -62,8 +64,15 @@ pub(super) async fn delete(
     Ok(response)
 }
 
-fn requested_range(headers: &HeaderMap, size: u64) -> Result<Option<ByteRange>, Error> {
+fn requested_range(headers: &HeaderMap, digest: &Digest, size: u64) -> Result<Option<ByteRange>, Error> {
     let Some(header) = headers.get(RANGE).and_then(|value| value.to_str().ok()) else { return Ok(None) };
+    // A client that holds a part of something else wants the whole (RFC 9110 §13.1.5).
+    if headers
+        .get(IF_RANGE)
+        .is_some_and(|condition| condition.as_bytes() != format!("\"{digest}\"").as_bytes())
+    {
+        return Ok(None);
+    }
     ByteRange::from_header(header, size).map_err(|_| Error::Unsatisfiable { size })
 }
 

@@ -14,6 +14,7 @@ use super::body::Body;
 use super::error::Error;
 use super::headers::header_value;
 use super::record::{REQUEST_ID, Record};
+use super::request_body::RequestBody;
 use super::route::{Route, RouteError};
 use super::{base, blobs, catalog, manifests, tags, uploads};
 use crate::app::App;
@@ -44,6 +45,7 @@ impl Dispatcher {
         peer: Option<SocketAddr>,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        let body = RequestBody::new(body, &parts.headers);
         let path = parts.uri.path();
         let route = match path.strip_prefix(&self.app.settings.prefix) {
             // Load balancers ask for `/` to see whether the server lives.
@@ -70,15 +72,14 @@ impl Dispatcher {
         &self,
         route: Route,
         parts: &Parts,
-        body: Incoming,
+        body: RequestBody,
         record: &mut Record,
     ) -> Result<Response<Body>, Error> {
         if !route.methods().contains(&parts.method) {
             return Err(Error::Method(route.methods()));
         }
         record.user = self.authorize(&route, parts).await?;
-        let action = route.action(&parts.method);
-        self.check_switches(&route, action, &parts.method)?;
+        self.check_switches(&route, &parts.method)?;
         self.handle(route, parts, body).await
     }
 
@@ -98,22 +99,23 @@ impl Dispatcher {
         }
     }
 
-    fn check_switches(&self, route: &Route, action: Action, method: &Method) -> Result<(), Error> {
-        let settings = &self.app.settings;
-        let changes =
-            matches!(action, Action::Push | Action::Delete) && !matches!(*method, Method::GET | Method::HEAD);
-        if settings.read_only && changes {
-            return Err(Error::Disabled("the registry is read-only"));
-        }
-        // Ending one's own upload is no deletion of content.
-        let deletes = action == Action::Delete && !matches!(route, Route::Upload(..));
-        if deletes && !settings.delete_enabled {
-            return Err(Error::Disabled("deletion is not enabled (storage.delete.enabled)"));
-        }
-        Ok(())
+    fn check_switches(&self, route: &Route, method: &Method) -> Result<(), Error> {
+        let Some(reason) = self.switched_off(route, method) else { return Ok(()) };
+        let allowed = route.methods().iter().filter(|method| self.switched_off(route, method).is_none());
+        Err(Error::Disabled { reason, allowed: allowed.cloned().collect() })
     }
 
-    async fn handle(&self, route: Route, parts: &Parts, body: Incoming) -> Result<Response<Body>, Error> {
+    /// The setting that forbids the method here.
+    fn switched_off(&self, route: &Route, method: &Method) -> Option<&'static str> {
+        let settings = &self.app.settings;
+        if settings.read_only && !matches!(*method, Method::GET | Method::HEAD) {
+            return Some("the registry is read-only");
+        }
+        let deletes = route.action(method) == Action::Delete;
+        (deletes && !settings.delete_enabled).then_some("deletion is not enabled (storage.delete.enabled)")
+    }
+
+    async fn handle(&self, route: Route, parts: &Parts, body: RequestBody) -> Result<Response<Body>, Error> {
         let app = &*self.app;
         let method = &parts.method;
         match route {

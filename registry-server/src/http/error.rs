@@ -28,8 +28,13 @@ pub(super) enum Error {
     #[error("the method is not allowed here")]
     Method(&'static [Method]),
     /// The server is set not to do this.
-    #[error("{0}")]
-    Disabled(&'static str),
+    #[error("{reason}")]
+    Disabled {
+        /// The setting that forbids it.
+        reason: &'static str,
+        /// What is left to do here.
+        allowed: Vec<Method>,
+    },
     /// No credentials, or wrong ones.
     #[error("authentication is required")]
     Unauthorized {
@@ -88,14 +93,15 @@ impl Error {
     fn kind(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Route(error) => route_kind(*error),
-            Self::Method(_) | Self::Disabled(_) => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
+            Self::Method(_) | Self::Disabled { .. } => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
             Self::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
             Self::Denied => (StatusCode::FORBIDDEN, "DENIED"),
             Self::Digest(_) | Self::DigestMissing => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
             Self::Name(_) => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
             Self::PageSize => (StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID"),
-            Self::ContentRange(_) => (StatusCode::BAD_REQUEST, "RANGE_INVALID"),
-            Self::Unsatisfiable { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID"),
+            Self::ContentRange(_) | Self::Unsatisfiable { .. } => {
+                (StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID")
+            }
             Self::ManifestTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
             Self::Body(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             Self::Registry(error) => registry_kind(error),
@@ -105,10 +111,8 @@ impl Error {
     /// The headers that a client needs to go on from this error.
     fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         match self {
-            Self::Method(methods) => {
-                let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
-                vec![(ALLOW, header_value(&names.join(", ")))]
-            }
+            Self::Method(methods) => vec![(ALLOW, method_list(methods))],
+            Self::Disabled { allowed, .. } => vec![(ALLOW, method_list(allowed))],
             Self::Unauthorized { challenge: Some(challenge) } => {
                 vec![(WWW_AUTHENTICATE, header_value(challenge))]
             }
@@ -168,6 +172,11 @@ impl Error {
         headers.remove(CONTENT_LENGTH);
         response
     }
+}
+
+fn method_list(methods: &[Method]) -> HeaderValue {
+    let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    header_value(&names.join(", "))
 }
 
 fn route_kind(error: RouteError) -> (StatusCode, &'static str) {

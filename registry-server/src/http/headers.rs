@@ -10,8 +10,6 @@ use crate::types::Digest;
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// The id of an upload session.
 pub(super) const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
-/// The digest of the manifest that a pushed one is about.
-pub(super) const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// What may not stand in a query's value.
 const QUERY: &AsciiSet =

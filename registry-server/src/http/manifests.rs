@@ -5,11 +5,11 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 
 use super::body::Body;
 use super::error::Error;
-use super::headers::{CONTENT_DIGEST, SUBJECT, header_value, insert_digest, is_not_modified};
+use super::headers::{CONTENT_DIGEST, header_value, insert_digest, is_not_modified};
+use super::request_body::RequestBody;
 use crate::app::App;
 use crate::types::manifest::MAX_MANIFEST_SIZE;
 use crate::types::{Reference, RepositoryName};
@@ -52,7 +52,7 @@ pub(super) async fn put(
     name: &RepositoryName,
     reference: &Reference,
     parts: &Parts,
-    body: Incoming,
+    body: RequestBody,
 ) -> Result<Response<Body>, Error> {
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let bytes = collect(body).await?;
@@ -63,9 +63,8 @@ pub(super) async fn put(
     let location = app.settings.location(&format!("v2/{name}/manifests/{}", pushed.digest));
     headers.insert(LOCATION, header_value(&location));
     headers.insert(CONTENT_DIGEST, header_value(&pushed.digest.to_string()));
-    if let Some(subject) = pushed.subject {
-        headers.insert(SUBJECT, header_value(&subject.to_string()));
-    }
+    // No `OCI-Subject` as long as there is no referrers API: a client that sees it does not set the tag by which
+    // a referrer is found without that API.
     Ok(response)
 }
 
@@ -85,8 +84,8 @@ pub(super) async fn delete(
 }
 
 /// The whole body, which is refused as soon as it is known to be too long.
-async fn collect(body: Incoming) -> Result<Bytes, Error> {
-    if hyper::body::Body::size_hint(&body).lower() > MAX_MANIFEST_SIZE as u64 {
+async fn collect(body: RequestBody) -> Result<Bytes, Error> {
+    if http_body::Body::size_hint(&body).lower() > MAX_MANIFEST_SIZE as u64 {
         return Err(Error::ManifestTooLarge { limit: MAX_MANIFEST_SIZE });
     }
     match Limited::new(body, MAX_MANIFEST_SIZE).collect().await {

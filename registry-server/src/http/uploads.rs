@@ -7,12 +7,12 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::BodyDataStream;
-use hyper::body::Incoming;
 
 use super::body::Body;
 use super::error::Error;
 use super::headers::{CONTENT_DIGEST, UPLOAD_ID, header_value, upload_range};
 use super::query::parameter;
+use super::request_body::RequestBody;
 use crate::app::App;
 use crate::registry::Chunk;
 use crate::types::{Digest, RepositoryName, UploadId};
@@ -22,7 +22,7 @@ pub(super) async fn post(
     app: &App,
     name: &RepositoryName,
     parts: &Parts,
-    body: Incoming,
+    body: RequestBody,
 ) -> Result<Response<Body>, Error> {
     if let Some(digest) = parameter(parts, "mount") {
         let digest: Digest = digest.parse()?;
@@ -58,7 +58,7 @@ pub(super) async fn patch(
     name: &RepositoryName,
     id: UploadId,
     parts: &Parts,
-    body: Incoming,
+    body: RequestBody,
 ) -> Result<Response<Body>, Error> {
     let size = app.registry.append_upload(name, id, chunk(parts, body)?).await?;
     Ok(session(app, name, id, size, StatusCode::ACCEPTED))
@@ -70,7 +70,7 @@ pub(super) async fn put(
     name: &RepositoryName,
     id: UploadId,
     parts: &Parts,
-    body: Incoming,
+    body: RequestBody,
 ) -> Result<Response<Body>, Error> {
     let digest: Digest = parameter(parts, "digest").ok_or(Error::DigestMissing)?.parse()?;
     app.registry.finish_upload(name, id, chunk(parts, body)?, &digest).await?;
@@ -85,7 +85,7 @@ pub(super) async fn delete(app: &App, name: &RepositoryName, id: UploadId) -> Re
     Ok(response)
 }
 
-fn chunk(parts: &Parts, body: Incoming) -> Result<Chunk, Error> {
+fn chunk(parts: &Parts, body: RequestBody) -> Result<Chunk, Error> {
     let text = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     let range = text(CONTENT_RANGE).map(str::parse).transpose()?;
     let length = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());

@@ -193,12 +193,13 @@ impl fmt::Display for Answer {
 pub(crate) struct Client {
     server: SocketAddr,
     connection: Option<SendRequest<Body>>,
+    connections_made: usize,
     location: Option<String>,
 }
 
 impl Client {
     pub(crate) fn of(server: SocketAddr) -> Self {
-        Self { server, connection: None, location: None }
+        Self { server, connection: None, connections_made: 0, location: None }
     }
 
     /// Sends and reads the whole answer; a broken connection is a failed test.
@@ -220,6 +221,11 @@ impl Client {
     /// The path at which the last answer pointed.
     pub(crate) fn location(&self) -> &str {
         self.location.as_deref().expect("an answer with a Location came before")
+    }
+
+    /// How often the server made it connect.
+    pub(crate) fn connections_made(&self) -> usize {
+        self.connections_made
     }
 
     /// Goes on where another client was sent.
@@ -244,6 +250,7 @@ impl Client {
             let (connection, driver) = http1::handshake(TokioIo::new(socket)).await?;
             tokio::spawn(driver);
             self.connection = Some(connection);
+            self.connections_made += 1;
         }
         Ok(self.connection.as_mut().expect("it was just made"))
     }

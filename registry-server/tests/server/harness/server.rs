@@ -190,7 +190,7 @@ fn addresses(process: &mut Child, log: &Path, logged_before: usize) -> (SocketAd
 
 /// The address in a log line that says where the server listens.
 fn listening(line: &str) -> Option<SocketAddr> {
-    let line: String = line.chars().filter(|c| c.is_ascii_graphic()).collect();
+    let line: String = line.chars().filter(char::is_ascii_graphic).collect();
     let start = line.find("127.0.0.1:").filter(|_| line.contains("listening"))?;
     line[start..].split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit()).next()?.parse().ok()
 }

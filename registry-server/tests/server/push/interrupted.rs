@@ -135,6 +135,34 @@ async fn a_content_length_that_lies_commits_nothing() {
     assert_eq!(answer.status, 201, "the true length: {answer}");
 }
 
+/// A server that closes instead loses its answer to clients that still send, and breaks the next request of those
+/// that keep the connection.
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_body_keeps_the_connection() {
+    let server = TestServer::start(json!({}));
+    let mut client = server.client();
+    let chunk = noise(1, 1 << 20);
+    let unknown = format!("{UPLOADS}67e55044-10b1-426f-9247-bb680e5fe0c8");
+    for _ in 0..20 {
+        client.send(post(UPLOADS)).await;
+        for (request, status) in [
+            (patch(&unknown).sends(chunk.clone()), 404),
+            (patch(LOCATION).with("content-range", "5-1048580").sends(chunk.clone()), 416),
+            (
+                patch(LOCATION).streams(futures::stream::iter([chunk.clone()])).with("content-range", "5-9"),
+                416,
+            ),
+            (put(LOCATION).query("digest", "sha256:a").sends(chunk.clone()), 400),
+            (post(UPLOADS).with("content-type", "application/json").sends(chunk.clone()), 202),
+            (get(LOCATION), 204),
+        ] {
+            let answer = client.send(request).await;
+            assert_eq!(answer.status, status, "{answer}");
+        }
+    }
+    assert_eq!(client.connections_made(), 1);
+}
+
 /// Two writers on one session may spoil it, but never the blob, and never the server.
 #[tokio::test]
 async fn two_clients_on_one_session_never_commit_a_wrong_blob() {
