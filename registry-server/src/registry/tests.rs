@@ -285,11 +285,8 @@ struct Scripted {
 impl Scripted {
     fn note(&self, action: &str, key: Key<'_>) {
         let path = format!("{key}/");
-        let short = path.rsplit('/').take(3).collect::<Vec<_>>();
-        let kind = ["current", "index", "revisions", "_layers", "blobs", "_uploads", "tags"]
-            .into_iter()
-            .find(|part| path.contains(&format!("/{part}/")))
-            .unwrap_or(short[0]);
+        let kinds = ["current", "index", "revisions", "_layers", "blobs", "_uploads"];
+        let kind = kinds.into_iter().find(|part| path.contains(&format!("/{part}/"))).unwrap_or("other");
         self.writes.lock().unwrap().push(format!("{action} {kind}"));
     }
 }
