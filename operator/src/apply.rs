@@ -126,14 +126,29 @@ async fn write(
     let version = before.and_then(ResourceExt::resource_version);
     let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind.resource());
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
-    let after = api.patch(name, &params, &Patch::Apply(&wanted)).await.map_err(|source| Error {
-        verb: "apply",
-        key: child.key.clone(),
-        source,
-    })?;
+    let applied = match api.patch(name, &params, &Patch::Apply(&wanted)).await {
+        Err(error) if is_refusal(&error) && change == Change::Repaired => {
+            overwrite(&api, name, &wanted, error).await
+        }
+        other => other,
+    };
+    let after = applied.map_err(|source| Error { verb: "apply", key: child.key.clone(), source })?;
     let moved = after.resource_version() != version;
     live.insert(*kind, after);
     Ok(Some(if moved { change } else { Change::Unchanged }))
+}
+
+/// Writes `wanted` over an object that somebody else has changed so that an apply cannot mend it: a list to which an
+/// entry was added that contradicts ours. A merge replaces the list. If that is refused too, the `first` refusal counts.
+async fn overwrite(
+    api: &Api<DynamicObject>,
+    name: &str,
+    wanted: &Value,
+    first: kube::Error,
+) -> Result<DynamicObject, kube::Error> {
+    let params =
+        PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    api.patch(name, &params, &Patch::Merge(wanted)).await.map_err(|_| first)
 }
 
 /// What has to be done about a child, `None` if nothing.
@@ -147,11 +162,18 @@ fn compare(before: Option<&DynamicObject>, wanted: &Value) -> Option<Change> {
     (!covers(&json!(before), wanted)).then_some(Change::Repaired)
 }
 
+/// Fields that an apply replaces as a whole: what others add to them is removed, so it is a difference.
+const WHOLE: [&str; 2] = ["selector", "nodeSelector"];
+
 /// Whether `live` holds everything that `wanted` names. What it holds beyond, it has from others.
 fn covers(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().all(|(field, value)| live.get(field).is_some_and(|present| covers(present, value)))
+            wanted.iter().all(|(field, value)| match live.get(field) {
+                Some(present) if WHOLE.contains(&field.as_str()) && present.is_object() => present == value,
+                Some(present) => covers(present, value),
+                None => false,
+            })
         }
         (Value::Array(live), Value::Array(wanted)) => {
             live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| covers(live, wanted))
@@ -194,5 +216,97 @@ async fn delete(client: &Client, namespace: &str, key: &Key, live: &Live) -> Res
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(source) => Err(Error { verb: "delete", key: key.clone(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Change, Owner, compare, covers, is_refusal, orphans, with_hash};
+    use crate::children::{Child, Key, Kind, Live};
+    use crate::registry::build::Built;
+    use kube::api::DynamicObject;
+    use serde_json::{Value, json};
+
+    fn child(object: Value) -> Child {
+        Child { key: (Kind::Service, "hub".to_owned()), object }
+    }
+
+    fn service(fields: Value) -> Value {
+        let mut object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hub"}});
+        object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        object
+    }
+
+    fn verdict(live: Value, wanted: Value) -> Option<Change> {
+        let live: DynamicObject = serde_json::from_value(live).unwrap();
+        compare(Some(&live), &with_hash(&child(wanted)))
+    }
+
+    #[test]
+    fn what_is_wanted_is_found_in_what_is_there() {
+        for (live, wanted, expected) in [
+            (json!({"a": 1, "b": 2}), json!({"a": 1}), true),
+            (json!({"a": 1}), json!({"a": 2}), false),
+            (json!({"a": 1}), json!({"b": 1}), false),
+            (json!([{"a": 1, "b": 2}]), json!([{"a": 1}]), true),
+            (json!([1, 2]), json!([1]), false),
+            (json!({"selector": {"a": "b"}}), json!({"selector": {"a": "b"}}), true),
+            (json!({"selector": {"a": "b", "c": "d"}}), json!({"selector": {"a": "b"}}), false),
+        ] {
+            assert_eq!(covers(&live, &wanted), expected, "{live} {wanted}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_written_only_for_a_reason() {
+        let wanted = service(json!({"spec": {"type": "ClusterIP"}}));
+        let mut live = with_hash(&child(wanted.clone()));
+        assert_eq!(compare(None, &live), Some(Change::Created));
+        live["spec"]["clusterIP"] = json!("10.0.0.1");
+        live["metadata"]["resourceVersion"] = json!("7");
+        assert_eq!(verdict(live.clone(), wanted.clone()), None);
+        live["spec"]["type"] = json!("NodePort");
+        assert_eq!(verdict(live.clone(), wanted.clone()), Some(Change::Repaired));
+        live["metadata"]["annotations"] = json!({});
+        assert_eq!(verdict(live, wanted), Some(Change::Repaired));
+    }
+
+    #[test]
+    fn a_field_that_is_no_longer_wanted_is_noticed_by_the_hash() {
+        let live =
+            with_hash(&child(service(json!({"spec": {"type": "NodePort", "healthCheckNodePort": 1}}))));
+        assert_eq!(verdict(live, service(json!({"spec": {"type": "NodePort"}}))), Some(Change::Updated));
+    }
+
+    #[test]
+    fn only_owned_and_unwanted_children_are_orphans() {
+        let owner = |uid: &str| json!([{"apiVersion": "v", "kind": "Registry", "name": "hub", "uid": uid}]);
+        let mut live = Live::default();
+        for (kind, name, owners) in [
+            (Kind::Secret, "wanted", owner("1")),
+            (Kind::Secret, "orphan", owner("1")),
+            (Kind::Secret, "of-another", owner("2")),
+            (Kind::Secret, "of-nobody", json!([])),
+            (Kind::PersistentVolumeClaim, "data", owner("1")),
+        ] {
+            let metadata =
+                json!({"name": name, "labels": {"windlass.dev/registry": "hub"}, "ownerReferences": owners});
+            live.insert(kind, serde_json::from_value(json!({"metadata": metadata})).unwrap());
+        }
+        let wanted: Key = (Kind::Secret, "wanted".to_owned());
+        let children = vec![Child { key: wanted, object: Value::Null }];
+        let owner = Owner { namespace: "n", name: "hub", uid: "1" };
+        let found = orphans(owner, &Built { children, complete: true }, &live);
+        assert_eq!(found, [(Kind::Secret, "orphan".to_owned())]);
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_a_failure_that_passes() {
+        for (code, expected) in
+            [(400, true), (403, true), (422, true), (409, false), (429, false), (500, false)]
+        {
+            let status = kube::core::Status::failure("no", "Reason").with_code(code).boxed();
+            assert_eq!(is_refusal(&kube::Error::Api(status)), expected, "{code}");
+        }
     }
 }

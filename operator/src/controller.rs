@@ -18,6 +18,7 @@ use kube::{Client, Resource, ResourceExt};
 
 use crate::api::registry::Registry;
 use crate::api::status::STORAGE_READY;
+use crate::apply::server_message;
 use crate::context::Context;
 use crate::names;
 use crate::registry::dereference::claim_name;
@@ -197,9 +198,18 @@ fn retry(guarded: &Guarded, error: &Error, context: &Context) -> Action {
     Action::requeue(wait)
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. What the API server said ends it: the client's own words repeat it at length.
 fn chain(error: &Error) -> String {
     let first: &dyn std::error::Error = error;
-    let causes = std::iter::successors(Some(first), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut words = Vec::new();
+    for error in std::iter::successors(Some(first), |error| error.source()) {
+        match error.downcast_ref::<kube::Error>() {
+            Some(error) => {
+                words.push(server_message(error));
+                break;
+            }
+            None => words.push(error.to_string()),
+        }
+    }
+    words.join(": ")
 }

@@ -1,5 +1,7 @@
 //! Setting up the log, which goes to standard error.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 /// Form of a log line.
@@ -16,8 +18,10 @@ pub enum LogFormat {
 /// # Errors
 /// When `filter` cannot be read, or logging has been started before.
 pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

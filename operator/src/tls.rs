@@ -295,3 +295,194 @@ fn pem(der: &[u8]) -> String {
     let block = Pem::new("CERTIFICATE", der);
     pem::encode_config(&block, EncodeConfig::new().set_line_ending(LineEnding::LF))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Error, Existing, KeyPairPem, Material, SubjectNames, certificate_facts, ensure, facts, inspect,
+    };
+    use jiff::{SignedDuration, Timestamp};
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    use x509_parser::certificate::X509Certificate;
+    use x509_parser::extensions::ParsedExtension;
+    use x509_parser::prelude::FromDer;
+
+    fn start() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn days(days: i64) -> SignedDuration {
+        SignedDuration::from_hours(days * 24)
+    }
+
+    fn names(hosts: &[&str], addresses: &[&str]) -> SubjectNames {
+        SubjectNames {
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        }
+    }
+
+    fn hub() -> SubjectNames {
+        names(&["hub", "hub.team-a.svc", "localhost"], &["10.96.0.7", "127.0.0.1", "::1"])
+    }
+
+    fn made(existing: &Existing, names: &SubjectNames, now: Timestamp) -> Material {
+        ensure(existing, "team-a/hub", names, now).unwrap()
+    }
+
+    fn kept(material: &Material) -> Existing {
+        Existing {
+            authority: Some(material.authority.clone()),
+            leaf: Some(material.leaf.clone()),
+            bundle: Some(material.bundle.clone()),
+        }
+    }
+
+    fn bundle(material: &Material) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(material.bundle.as_bytes()).collect::<Result<_, _>>().unwrap()
+    }
+
+    /// Whether a client that trusts the bundle accepts the leaf.
+    fn is_trusted(material: &Material) -> bool {
+        let leaf = CertificateDer::from_pem_slice(material.leaf.certificate.as_bytes()).unwrap();
+        let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
+        bundle(material).iter().any(|authority| {
+            let (_, authority) = X509Certificate::from_der(authority).unwrap();
+            leaf.verify_signature(Some(authority.public_key())).is_ok()
+                && leaf.issuer() == authority.subject()
+        })
+    }
+
+    #[test]
+    fn fresh_certificates_serve_the_names_for_ninety_days() {
+        let material = made(&Existing::default(), &hub(), start());
+        let leaf = facts(&material.leaf).unwrap();
+        assert_eq!(leaf.names, hub());
+        assert!(!leaf.is_authority && leaf.is_fresh(start()));
+        assert_eq!(material.not_after, start() + days(90));
+        assert_eq!(facts(&material.authority).unwrap().not_after, start() + days(3650));
+        assert!(is_trusted(&material));
+    }
+
+    #[test]
+    fn a_leaf_may_serve_and_an_authority_may_sign_and_nothing_else() {
+        let material = made(&Existing::default(), &hub(), start());
+        let der = CertificateDer::from_pem_slice(material.leaf.certificate.as_bytes()).unwrap();
+        let (_, leaf) = X509Certificate::from_der(&der).unwrap();
+        let usage = leaf.extended_key_usage().unwrap().unwrap().value;
+        assert!(usage.server_auth && !usage.client_auth && !leaf.is_ca());
+        let authority = bundle(&material).remove(0);
+        let (_, authority) = X509Certificate::from_der(&authority).unwrap();
+        assert!(authority.is_ca() && authority.key_usage().unwrap().unwrap().value.key_cert_sign());
+        let limits =
+            authority.extensions().iter().filter_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::BasicConstraints(limits) => limits.path_len_constraint,
+                _ => None,
+            });
+        assert_eq!(limits.collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn while_nothing_is_due_nothing_changes() {
+        let first = made(&Existing::default(), &hub(), start());
+        for later in [start(), start() + days(30), first.due - SignedDuration::from_secs(1)] {
+            assert_eq!(made(&kept(&first), &hub(), later), first, "{later}");
+        }
+    }
+
+    #[test]
+    fn a_leaf_is_made_anew_at_two_thirds_of_its_life() {
+        let first = made(&Existing::default(), &hub(), start());
+        assert_eq!((first.due - start()).total(jiff::Unit::Hour).unwrap().round() as i64, 60 * 24);
+        let second = made(&kept(&first), &hub(), first.due);
+        assert_ne!(second.leaf, first.leaf);
+        assert_eq!((&second.authority, &second.bundle), (&first.authority, &first.bundle));
+        assert!(second.due > first.due && is_trusted(&second));
+    }
+
+    #[test]
+    fn a_leaf_is_made_anew_when_its_names_change() {
+        let first = made(&Existing::default(), &hub(), start());
+        let moved = names(&["hub", "hub.team-a.svc", "localhost"], &["10.96.0.8", "127.0.0.1", "::1"]);
+        let second = made(&kept(&first), &moved, start());
+        assert_eq!(facts(&second.leaf).unwrap().names, moved);
+        assert_eq!(second.authority, first.authority);
+    }
+
+    #[test]
+    fn a_new_authority_joins_the_bundle_and_leaves_the_leaf_alone() {
+        let first = made(&Existing::default(), &hub(), start());
+        let without_authority = Existing { authority: None, ..kept(&first) };
+        let second = made(&without_authority, &hub(), start() + days(1));
+        assert_ne!(second.authority, first.authority);
+        assert_eq!(second.leaf, first.leaf);
+        assert_eq!(bundle(&second).len(), 2);
+        assert!(bundle(&second).contains(&bundle(&first)[0]) && is_trusted(&second));
+        // The next leaf comes from the new authority, and the bundle still holds both.
+        let third = made(&kept(&second), &hub(), second.due);
+        assert_ne!(third.leaf, second.leaf);
+        assert_eq!(third.bundle, second.bundle);
+        assert!(is_trusted(&third));
+    }
+
+    #[test]
+    fn an_authority_is_made_anew_at_two_thirds_of_its_life_and_forgotten_at_its_end() {
+        let first = made(&Existing::default(), &hub(), start());
+        let old_age = start() + days(2434);
+        let second = made(&kept(&first), &hub(), old_age);
+        assert_ne!(second.authority, first.authority);
+        assert_eq!(bundle(&second).len(), 2);
+        let third = made(&kept(&second), &hub(), start() + days(3651));
+        assert_eq!(bundle(&third), [bundle(&second)[0].clone()]);
+        assert!(is_trusted(&third));
+    }
+
+    #[test]
+    fn what_is_broken_is_made_anew() {
+        let good = made(&Existing::default(), &hub(), start());
+        let other = made(&Existing::default(), &hub(), start());
+        let pair = |certificate: &str, key: &str| {
+            Some(KeyPairPem { certificate: certificate.to_owned(), key: key.to_owned() })
+        };
+        for existing in [
+            Existing { leaf: pair("", ""), ..kept(&good) },
+            Existing { leaf: pair(&good.leaf.certificate, "x"), ..kept(&good) },
+            Existing { leaf: pair(&good.leaf.certificate, &other.leaf.key), ..kept(&good) },
+            Existing { leaf: Some(other.leaf.clone()), ..kept(&good) },
+            Existing { bundle: Some("x".to_owned()), authority: pair("x", "y"), ..kept(&good) },
+            // An authority that is a mere leaf cannot sign.
+            Existing { authority: Some(good.leaf.clone()), bundle: None, ..kept(&good) },
+        ] {
+            let mended = made(&existing, &hub(), start());
+            assert!(is_trusted(&mended), "{existing:?}");
+            assert_eq!(made(&kept(&mended), &hub(), start()), mended);
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_the_users_is_checked_with_its_key() {
+        let good = made(&Existing::default(), &hub(), start());
+        let other = made(&Existing::default(), &hub(), start());
+        assert_eq!(inspect(&good.leaf).unwrap(), good.not_after);
+        let check = |certificate: &str, key: &str| {
+            inspect(&KeyPairPem { certificate: certificate.to_owned(), key: key.to_owned() }).unwrap_err()
+        };
+        assert!(matches!(check("", &good.leaf.key), Error::Certificate));
+        assert!(matches!(check(&good.leaf.certificate, ""), Error::Key));
+        assert!(matches!(check(&good.leaf.certificate, &other.leaf.key), Error::Mismatch));
+    }
+
+    #[test]
+    fn successive_authorities_have_different_subjects() {
+        let first = made(&Existing::default(), &hub(), start());
+        let second = made(&Existing::default(), &hub(), start() + days(1));
+        let subject = |material: &Material| {
+            let der = bundle(material).remove(0);
+            certificate_facts(&der).unwrap();
+            X509Certificate::from_der(&der).unwrap().1.subject().to_string()
+        };
+        assert_eq!(subject(&first), "CN=Windlass CA 2026-01-01 team-a/hub");
+        assert_ne!(subject(&first), subject(&second));
+    }
+}

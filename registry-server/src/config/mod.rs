@@ -93,6 +93,14 @@ pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) ->
     parse::parse(path, &text, environment)
 }
 
+/// Reads settings from `text` alone, as they would be read from a file at `path`.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_text(path: &Path, text: &str) -> Result<Loaded, Error> {
+    parse::parse(path, text, std::iter::empty())
+}
+
 /// The JSON schema of the settings, without references.
 #[must_use]
 pub fn schema() -> Schema {

@@ -1,0 +1,171 @@
+//! What a Registry becomes, as reviewable text: each `tests/golden/<case>.yaml` is a Registry, each `<case>.out.yaml` the
+//! objects that it leads to. `UPDATE_GENERATED=1 cargo test` rewrites the latter.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use operator::api::registry::Registry;
+use operator::children::{Child, Kind};
+use operator::registry::build::{Built, build};
+use operator::registry::dereference::Found;
+use operator::registry::validate::{Defaults, validate};
+use serde_json::{Value, json};
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn defaults() -> Defaults {
+    Defaults {
+        server_image: "registry.local/server:1".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
+    }
+}
+
+/// A cluster in which the Service has an address and all Secrets and claims that the Registry names are in order.
+fn cluster(registry: &Registry) -> Found {
+    let mut found = Found::default();
+    let owner =
+        json!([{"apiVersion": "windlass.dev/v1alpha1", "kind": "Registry", "name": "hub", "uid": "1"}]);
+    let service = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "hub", "namespace": "team-a", "ownerReferences": owner},
+        "spec": {"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"]}});
+    found.live.insert(Kind::Service, serde_json::from_value(service).unwrap());
+    if registry.spec.storage.filesystem.existing_claim.is_some() {
+        let claim = json!({"metadata": {"name": "images"}, "spec": {"accessModes": ["ReadWriteMany"]}});
+        found.existing_claim = Some(serde_json::from_value(claim).unwrap());
+    }
+    let users = "YWRhOiQyeSQwNSRhYmNkZWZnaGlqa2xtbm9wcXJzdHV1RExxS3FPU3hPVFE1d0wzbEpqTWhCQll" // ada
+        .to_owned()
+        + "sOUo5bVhPSwo=";
+    let htpasswd = json!({"metadata": {"name": "users"}, "data": {"htpasswd": users}});
+    found.htpasswd = Some(serde_json::from_value(htpasswd).unwrap());
+    found
+}
+
+fn cases() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut cases: Vec<PathBuf> =
+        files.filter(|path| !path.to_str().unwrap().ends_with(".out.yaml")).collect();
+    cases.sort();
+    assert!(!cases.is_empty());
+    cases
+}
+
+fn read(case: &Path) -> Registry {
+    serde_yaml::from_str(&fs::read_to_string(case).unwrap()).unwrap()
+}
+
+/// The objects as YAML; keys and certificates, which are new in each run, are left out.
+fn text(built: &Built) -> String {
+    let documents = built.children.iter().map(|Child { key, object }| {
+        let mut object = object.clone();
+        if key.0 == Kind::Secret {
+            for value in object["data"].as_object_mut().unwrap().values_mut() {
+                *value = json!("...");
+            }
+        }
+        format!("---\n{}", serde_yaml::to_string(&object).unwrap())
+    });
+    documents.collect()
+}
+
+#[test]
+fn each_registry_becomes_the_objects_of_its_golden_file() {
+    for case in cases() {
+        let registry = read(&case);
+        let found = cluster(&registry);
+        let valid = validate(&registry, &found, &defaults(), now()).unwrap();
+        assert_eq!(valid.problems, [], "{}", case.display());
+        let built = text(&build(&valid));
+        let golden = case.with_extension("out.yaml");
+        if std::env::var_os("UPDATE_GENERATED").is_some() {
+            fs::write(&golden, &built).unwrap();
+        }
+        let expected = fs::read_to_string(&golden).unwrap_or_default();
+        assert!(built == expected, "{} is out of date; run: UPDATE_GENERATED=1 cargo test", golden.display());
+    }
+}
+
+#[test]
+fn what_was_built_and_written_builds_the_same_again_byte_for_byte() {
+    for case in cases() {
+        let registry = read(&case);
+        let mut found = cluster(&registry);
+        let first = build(&validate(&registry, &found, &defaults(), now()).unwrap());
+        for child in &first.children {
+            let mut object = child.object.clone();
+            // What the API server would add.
+            if child.key.0 == Kind::Service {
+                object["spec"]["clusterIPs"] = json!(["10.96.0.7"]);
+            }
+            found.live.insert(child.key.0, serde_json::from_value(object).unwrap());
+        }
+        let second = build(&validate(&registry, &found, &defaults(), now()).unwrap());
+        assert_eq!(serialised(&first), serialised(&second), "{}", case.display());
+    }
+}
+
+fn serialised(built: &Built) -> Vec<String> {
+    built.children.iter().map(|child| child.object.to_string()).collect()
+}
+
+#[test]
+fn every_pod_keeps_to_the_restricted_standard() {
+    for case in cases() {
+        let registry = read(&case);
+        let built = build(&validate(&registry, &cluster(&registry), &defaults(), now()).unwrap());
+        let deployment = built.children.iter().find(|child| child.key.0 == Kind::Deployment).unwrap();
+        let pod = &deployment.object["spec"]["template"]["spec"];
+        let container = &pod["containers"][0]["securityContext"];
+        for (value, expected) in [
+            (&pod["securityContext"]["runAsNonRoot"], json!(true)),
+            (&pod["securityContext"]["seccompProfile"]["type"], json!("RuntimeDefault")),
+            (&pod["automountServiceAccountToken"], json!(false)),
+            (&container["allowPrivilegeEscalation"], json!(false)),
+            (&container["readOnlyRootFilesystem"], json!(true)),
+            (&container["capabilities"]["drop"], json!(["ALL"])),
+        ] {
+            assert_eq!(*value, expected, "{}", case.display());
+        }
+    }
+}
+
+#[test]
+fn nothing_is_mounted_by_sub_path_and_no_pod_sees_the_authoritys_key() {
+    for case in cases() {
+        let registry = read(&case);
+        let built = build(&validate(&registry, &cluster(&registry), &defaults(), now()).unwrap());
+        let deployment = built.children.iter().find(|child| child.key.0 == Kind::Deployment).unwrap();
+        let text = deployment.object.to_string();
+        assert!(!text.contains("subPath") && !text.contains("hub-ca"), "{}", case.display());
+    }
+}
+
+#[test]
+fn until_the_service_has_an_address_no_certificate_is_made_and_no_server_started() {
+    let registry = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/minimal.yaml"));
+    let valid = validate(&registry, &Found::default(), &defaults(), now()).unwrap();
+    let built = build(&valid);
+    assert!(!built.complete);
+    let kinds: Vec<Kind> = built.children.iter().map(|child| child.key.0).collect();
+    assert!(
+        kinds.contains(&Kind::Service)
+            && !kinds.contains(&Kind::Deployment)
+            && !kinds.contains(&Kind::Secret)
+    );
+}
+
+#[test]
+fn children_are_built_in_the_order_in_which_they_are_written() {
+    for case in cases() {
+        let registry = read(&case);
+        let built = build(&validate(&registry, &cluster(&registry), &defaults(), now()).unwrap());
+        let kinds: Vec<Kind> = built.children.iter().map(|child| child.key.0).collect();
+        assert!(kinds.is_sorted(), "{}: {kinds:?}", case.display());
+        let names = built.children.iter().map(|child| &child.object["metadata"]["name"]);
+        assert!(names.zip(&built.children).all(|(name, child)| *name == Value::from(child.key.1.clone())));
+    }
+}
