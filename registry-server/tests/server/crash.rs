@@ -32,7 +32,7 @@ async fn what_was_acknowledged_survives_a_hundred_crashes() {
             .map(|number| Pusher::new(number, random.next(), server.client(), Arc::clone(&promised)))
             .map(|pusher| tokio::spawn(pusher.push_until_the_server_dies()))
             .collect();
-        tokio::time::sleep(Duration::from_micros(random.below(150_000))).await;
+        tokio::time::sleep(Duration::from_micros(random.below(200_000))).await;
         server.kill();
         for pusher in pushers {
             pusher.await.unwrap();
@@ -106,17 +106,22 @@ impl Pusher {
         }
     }
 
-    /// Pushes an image of which one layer is new and one is shared with other pushers; gives an unwanted answer.
+    /// Pushes an image, half of whose layers others push as well; gives an unwanted answer.
     async fn push_image(&mut self) -> anyhow::Result<Option<Answer>> {
         let name = format!("crash/{}", self.random.below(2));
         let seed = self.random.next();
-        let config = Content::json(OCI_CONFIG, &json!({"seed": seed}));
-        let shared = Content::new(OCI_LAYER, noise(self.random.below(50), 10_000));
-        let size = if self.random.below(10) == 0 { 300_000 } else { 3000 };
-        let own = Content::new(OCI_LAYER, noise(seed, size));
-        let manifest = manifest_of(OCI_MANIFEST, &config, &[shared.clone(), own.clone()]);
+        let config = Content::json(OCI_CONFIG, &json!({"seed": self.random.below(5)}));
+        let shared = Content::new(OCI_LAYER, noise(self.random.below(40), 10_000));
+        let own = match self.random.below(8) {
+            0 => vec![Content::new(OCI_LAYER, noise(seed, 200_000))],
+            1 | 2 => vec![Content::new(OCI_LAYER, noise(seed, 3000))],
+            _ => vec![],
+        };
+        let layers = [vec![shared], own].concat();
+        let mut manifest = manifest_of(OCI_MANIFEST, &config, &layers);
+        manifest["annotations"] = json!({"seed": seed.to_string()});
         let manifest = Content::json(OCI_MANIFEST, &manifest);
-        for blob in [config, shared, own] {
+        for blob in [vec![config], layers].concat() {
             if let Some(refused) = self.push_blob(&name, &blob).await? {
                 return Ok(Some(refused));
             }
