@@ -5,9 +5,11 @@
 
 pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod metrics;
 pub mod registry;
 pub mod storage;
+pub mod telemetry;
 pub mod types;

@@ -1,22 +1,15 @@
 //! The `registry-server` program.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::process::ExitCode;
 
-use anyhow::Context;
-use registry_server::app::App;
-use registry_server::config::Config;
+use tikv_jemallocator::Jemalloc;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().init();
-    let path = std::env::args().nth(2).map(PathBuf::from).context("usage: registry-server serve <file>")?;
-    let config: Config = serde_yaml::from_str(&std::fs::read_to_string(path)?)?;
-    let app = Arc::new(App::build(&config)?);
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    registry_server::http::serve(app, &config, async move {
-        terminate.recv().await;
-    })
-    .await?;
-    Ok(())
+/// A third less CPU time per request than the C library's allocator (measured), for 2 MB of memory.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+fn main() -> ExitCode {
+    // Before anything asks for one. It can only fail if there is one already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    registry_server::cli::run()
 }
