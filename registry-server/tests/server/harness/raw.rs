@@ -4,6 +4,35 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection on which each side takes its turn.
+pub(crate) struct Socket(TcpStream);
+
+impl Socket {
+    pub(crate) fn connect(server: SocketAddr) -> Self {
+        let socket = TcpStream::connect(server).expect("connect");
+        socket.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
+        Self(socket)
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).expect("write");
+    }
+
+    /// The next status line and headers, read byte by byte so that nothing behind them is taken.
+    pub(crate) fn read_head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).expect("read a head");
+            head.extend(byte);
+        }
+        String::from_utf8(head).expect("a head in ASCII")
+    }
+}
+
 /// Sends the bytes and hangs up at once.
 pub(crate) fn send_and_vanish(server: SocketAddr, bytes: &[u8]) {
     let mut socket = TcpStream::connect(server).expect("connect");
@@ -13,7 +42,7 @@ pub(crate) fn send_and_vanish(server: SocketAddr, bytes: &[u8]) {
 /// Sends the bytes, says that no more will come, and reads all that the server answers.
 pub(crate) fn send_and_read(server: SocketAddr, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(server).expect("connect");
-    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("set a timeout");
+    socket.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
     socket.write_all(bytes).expect("write");
     socket.shutdown(Shutdown::Write).expect("shut down writing");
     let mut answer = Vec::new();

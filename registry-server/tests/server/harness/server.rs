@@ -78,6 +78,11 @@ impl TestServer {
         None
     }
 
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -110,6 +115,15 @@ impl Drop for TestServer {
             let tail: Vec<&str> = log.lines().rev().take(20).collect();
             println!("--- end of the server's log, latest first ---\n{}", tail.join("\n"));
         }
+    }
+}
+
+/// Waits for what the server does in the background; fails when it never comes true.
+pub(crate) async fn eventually<F: Future<Output = bool>>(says: &str, mut holds: impl FnMut() -> F) {
+    let deadline = Instant::now() + SOON;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "never: {says}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::eventually;
 use crate::harness::client::{Request, delete, get, head, patch, post, put};
 use crate::harness::content::{Content, Image, OCI_LAYER, image};
 use crate::harness::conversation::{Step, case, check};
-use crate::harness::server::TestServer;
+use crate::harness::server::{TestServer, eventually};
 
 const BASIC: &str = "Determining Support: authentication";
 const NAME: &str = "operations/auth";

@@ -4,10 +4,9 @@ use std::fs;
 
 use serde_json::json;
 
-use super::eventually;
 use crate::harness::client::{Client, get, head};
 use crate::harness::content::image;
-use crate::harness::server::TestServer;
+use crate::harness::server::{TestServer, eventually};
 
 #[tokio::test]
 async fn a_running_server_is_live_and_ready() {

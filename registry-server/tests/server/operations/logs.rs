@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::eventually;
 use crate::harness::client::{get, put};
-use crate::harness::server::TestServer;
+use crate::harness::server::{TestServer, eventually};
 
 #[tokio::test]
 async fn each_request_is_logged_and_no_secret_is() {

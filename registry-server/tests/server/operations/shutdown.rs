@@ -7,10 +7,9 @@ use futures::SinkExt;
 use futures::channel::mpsc;
 use serde_json::json;
 
-use super::eventually;
 use crate::harness::client::{Answer, Client, LOCATION, get, patch, post, put};
 use crate::harness::content::{noise, sha256};
-use crate::harness::server::TestServer;
+use crate::harness::server::{TestServer, eventually};
 
 const UPLOADS: &str = "/v2/operations/shutdown/blobs/uploads/";
 

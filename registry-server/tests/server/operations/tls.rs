@@ -20,11 +20,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::eventually;
 use crate::harness::client::{Answer, Request, get, post};
 use crate::harness::content::{noise, sha256};
 use crate::harness::raw;
-use crate::harness::server::TestServer;
+use crate::harness::server::{TestServer, eventually};
 
 const H2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";

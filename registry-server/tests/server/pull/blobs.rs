@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::harness::client::{get, head};
 use crate::harness::content::{Content, OCI_LAYER, noise};
 use crate::harness::conversation::{case, check};
-use crate::harness::server::TestServer;
+use crate::harness::raw;
+use crate::harness::server::{TestServer, eventually};
 
 const PULL: &str = "Pulling blobs";
 const EXISTS: &str = "Checking if content exists in the registry";
@@ -207,6 +208,26 @@ async fn a_large_blob_is_whole_on_many_connections_at_once() {
     for pull in pulls.collect::<Vec<_>>() {
         pull.await.unwrap();
     }
+}
+
+/// A parallel fetcher opens a range to the end and hangs up when it has enough.
+#[tokio::test]
+async fn clients_that_hang_up_in_the_middle_harm_nobody() {
+    let (server, blob, path) = server_with_blob(8 << 20).await;
+    for _ in 0..50 {
+        let mut socket = raw::Socket::connect(server.address());
+        socket.write(&raw::request(&format!("GET {path}"), &["Range: bytes=1000-"], b""));
+        assert!(socket.read_head().starts_with("HTTP/1.1 206 "));
+    }
+    check(&server, [case(PULL, "the next client", [get(&path).gives(200).body(blob.bytes.clone())])]).await;
+    eventually("their files are closed", || async { open_blobs(&server) == 0 }).await;
+}
+
+/// How many blobs the process has open.
+fn open_blobs(server: &TestServer) -> usize {
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap();
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.starts_with(server.root()) && target.ends_with("data")).count()
 }
 
 /// A server, the one blob of its repository `pull/blobs`, and the blob's path.

@@ -163,6 +163,27 @@ async fn an_answer_before_the_end_of_the_body_keeps_the_connection() {
     assert_eq!(client.connections_made(), 1);
 }
 
+/// curl asks before it sends a large body (RFC 9110, 10.1.1).
+#[tokio::test]
+async fn a_client_that_asks_first_is_answered_before_it_sends() {
+    let server = TestServer::start(json!({}));
+    let digest = sha256(BLOB.as_bytes());
+    let headers = ["Expect: 100-continue", "Content-Length: 10", "Connection: close"];
+    let wanted = raw::request(&format!("POST {UPLOADS}?digest={digest}"), &headers, b"");
+    let unwanted = raw::request("PATCH /v2/push/interrupted/blobs/uploads/none", &headers, b"");
+    for (head, first, last) in [(wanted, "HTTP/1.1 100 ", "HTTP/1.1 201 "), (unwanted, "HTTP/1.1 404 ", "")] {
+        let mut socket = raw::Socket::connect(server.address());
+        socket.write(&head);
+        let answer = socket.read_head();
+        assert!(answer.starts_with(first), "{answer}");
+        if !last.is_empty() {
+            socket.write(BLOB.as_bytes());
+            let answer = socket.read_head();
+            assert!(answer.starts_with(last), "{answer}");
+        }
+    }
+}
+
 /// Two writers on one session may spoil it, but never the blob, and never the server.
 #[tokio::test]
 async fn two_clients_on_one_session_never_commit_a_wrong_blob() {

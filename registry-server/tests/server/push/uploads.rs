@@ -182,6 +182,26 @@ async fn a_blob_can_be_pushed_again() {
 }
 
 #[tokio::test]
+async fn many_clients_push_the_same_blob_at_once() {
+    let server = TestServer::start(json!({}));
+    let blob = noise(5, 1 << 20);
+    let pushes = (0..8).map(|number| {
+        let (mut client, blob) = (server.client(), blob.clone());
+        tokio::spawn(async move {
+            let target = uploads(&format!("push/crowd{}", number % 2));
+            client.send(post(&target).query("digest", &sha256(&blob)).sends(blob)).await.status
+        })
+    });
+    for push in pushes.collect::<Vec<_>>() {
+        assert_eq!(push.await.unwrap(), 201);
+    }
+    for name in ["push/crowd0", "push/crowd1"] {
+        let answer = server.client().send(get(&format!("/v2/{name}/blobs/{}", sha256(&blob)))).await;
+        assert_eq!(answer.body, blob, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_cancelled_or_finished_upload_is_gone() {
     let server = TestServer::start(json!({}));
     let digest = sha256(BLOB.as_bytes());
