@@ -14,8 +14,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::app::App;
+use crate::auth;
 use crate::config::{self, Config, Loaded};
-use crate::{auth, http, telemetry};
+use crate::http;
+use crate::telemetry;
 
 /// Bcrypt looks at no more of a password.
 const LONGEST_PASSWORD: usize = 72;

@@ -13,7 +13,9 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Formatter, Level, Log};
-use crate::http::ACCESS_LOG;
+
+/// Target of the events that make up the access log.
+pub const ACCESS_LOG: &str = "access";
 
 /// Begins to log as the section `log` says, for the rest of the process.
 pub fn start(settings: &Log) {

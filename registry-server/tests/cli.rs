@@ -1,5 +1,7 @@
 //! The program as its users meet it: arguments, exit codes, what goes to which stream, signals.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

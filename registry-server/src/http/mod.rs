@@ -28,7 +28,6 @@ use http::{HeaderValue, Response};
 use serde_json::Value;
 
 pub use listener::{ListenError, Listener};
-pub use record::ACCESS_LOG;
 pub use server::{ServeError, serve};
 
 use body::Body;

@@ -10,12 +10,10 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use uuid::Uuid;
 
 use crate::metrics::{Metrics, RequestFigures, RequestLabels};
+use crate::telemetry::ACCESS_LOG;
 
 /// The header by which a request is named, in the log and to the client.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Target of the lines of the access log.
-pub const ACCESS_LOG: &str = "access";
 
 /// What is told about a request once it has ended. Dropping it tells.
 #[derive(Debug)]
