@@ -25,7 +25,7 @@ async fn what_was_acknowledged_survives_a_hundred_crashes() {
     let seed = std::env::var(SEED).map_or_else(|_| seed_of_now(), |seed| seed.parse().unwrap());
     println!("to repeat this run: {SEED}={seed}");
     let mut random = Random::seeded(seed);
-    let mut server = TestServer::start(json!({"log": {"level": "warn", "accesslog": {"disabled": true}}}));
+    let mut server = TestServer::start(json!({"log": {"accesslog": {"disabled": true}}}));
     let promised = Arc::new(Mutex::new(Promised::default()));
     for crash in 1..=CRASHES {
         let pushers: Vec<_> = (0..PUSHERS)

@@ -202,9 +202,9 @@ fn addresses(process: &mut Child, log: &Path, logged_before: usize) -> (SocketAd
     }
 }
 
-/// The address in a log line that says where the server listens.
+/// The address in a line of the JSON log that says where the server listens.
 fn listening(line: &str) -> Option<SocketAddr> {
-    let line: String = line.chars().filter(char::is_ascii_graphic).collect();
-    let start = line.find("127.0.0.1:").filter(|_| line.contains("listening"))?;
-    line[start..].split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit()).next()?.parse().ok()
+    let line: Value = serde_json::from_str(line).ok()?;
+    let says = line["message"].as_str()?;
+    says.starts_with("listening").then(|| line["addr"].as_str()?.parse().ok()).flatten()
 }
