@@ -28,6 +28,12 @@ fn told(output: &Output) -> (Option<i32>, &str, &str) {
 }
 
 #[test]
+fn the_version_is_told() {
+    let version = concat!("registry-server ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(told(&output(&mut program(&["--version"]), "")), (Some(0), version, ""));
+}
+
+#[test]
 fn htpasswd_prints_a_line_that_the_password_fits() {
     let output = output(&mut program(&["htpasswd", "-nB", "-C", "4", "ann"]), "pass word \n");
     let (code, line, _) = told(&output);
@@ -128,16 +134,17 @@ fn serve(file: &Path) -> Server {
     let mut command = program(&["serve", file.to_str().unwrap()]);
     command.env("REGISTRY_HTTP_ADDR", "127.0.0.1:0").env("REGISTRY_LOG_FORMATTER", "json");
     let mut child = command.spawn().unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    loop {
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut server = Server { child, address: String::new(), stderr };
+    while server.address.is_empty() {
         let mut line = String::new();
-        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the server ended before it listened");
+        assert_ne!(server.stderr.read_line(&mut line).unwrap(), 0, "the server ended before it listened");
         let event: serde_json::Value = serde_json::from_str(&line).unwrap();
         if event["message"] == "listening" {
-            let address = event["addr"].as_str().unwrap().to_owned();
-            return Server { child, address, stderr };
+            event["addr"].as_str().unwrap().clone_into(&mut server.address);
         }
     }
+    server
 }
 
 fn get_base(address: &str) -> String {

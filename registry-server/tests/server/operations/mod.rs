@@ -1,7 +1,6 @@
 //! What those rely on who run the server, beyond the specification.
 
 mod auth;
-mod command_line;
 mod health;
 mod logs;
 mod prefix;
