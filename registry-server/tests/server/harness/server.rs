@@ -83,6 +83,13 @@ impl TestServer {
         self.process.id()
     }
 
+    /// The most memory that the process has had so far.
+    pub(crate) fn most_memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -181,6 +181,44 @@ async fn a_blob_can_be_pushed_again() {
     check(&server, rows).await;
 }
 
+/// As Go's clients encode it.
+#[tokio::test]
+async fn a_digest_may_be_percent_encoded() {
+    let server = TestServer::start(json!({}));
+    let encoded = sha256(BLOB.as_bytes()).replace(':', "%3A");
+    let steps = [
+        post(&uploads("push/encoded")).gives(202),
+        put(LOCATION).query("digest", &encoded).sends(BLOB).gives(201),
+        get(&format!("/v2/push/encoded/blobs/{encoded}")).gives(200).body(BLOB),
+        post(&uploads("push/mounted")).query("mount", &encoded).query("from", "push%2Fencoded").gives(201),
+    ];
+    check(&server, [case(POST_PUT, "in the query and in the path", steps)]).await;
+}
+
+/// However large a blob is and however many are under way, the server holds a bounded part of them.
+#[tokio::test]
+async fn memory_does_not_grow_with_blobs() {
+    let server = TestServer::start(json!({}));
+    let piece = noise(1, 1 << 20);
+    let blob: Vec<Bytes> = std::iter::repeat_n(piece, 100).collect();
+    let digest = sha256(&blob.concat());
+    let pushes = (0..4).map(|number| {
+        let (mut client, blob, digest) = (server.client(), blob.clone(), digest.clone());
+        tokio::spawn(async move {
+            client.send(post(&uploads(&format!("push/large{number}")))).await;
+            client.send(patch(LOCATION).streams(stream::iter(blob))).await;
+            assert_eq!(client.send(put(LOCATION).query("digest", &digest)).await.status, 201);
+            let pulled = client.send(get(LOCATION)).await;
+            assert_eq!(sha256(&pulled.body), digest);
+        })
+    });
+    for push in pushes.collect::<Vec<_>>() {
+        push.await.unwrap();
+    }
+    let most = server.most_memory_kib();
+    assert!(most < 64 * 1024, "the server took up to {most} KiB for four blobs of 100 MiB");
+}
+
 #[tokio::test]
 async fn many_clients_push_the_same_blob_at_once() {
     let server = TestServer::start(json!({}));
