@@ -167,11 +167,12 @@ async fn reconcile(
     registries: &Store<Guarded>,
     context: &Context,
 ) -> Result<Action, Error> {
-    if guarded.meta().deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
-    }
     let started = Instant::now();
-    let outcome = match &guarded.0 {
+    // The watch may lag behind the operator's own last write of the status; from an old one, old news would be told anew.
+    let Some(fresh) = registry::read(guarded.meta(), context).await? else {
+        return Ok(Action::await_change());
+    };
+    let outcome = match &fresh.0 {
         Ok(registry) => {
             let state = registries.state();
             let all: Vec<&Registry> = state.iter().filter_map(|other| other.0.as_ref().ok()).collect();
@@ -212,4 +213,83 @@ fn chain(error: &Error) -> String {
         }
     }
     words.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Guarded, by_claim, by_label, by_secret, chain, unready};
+    use crate::registry::{Error, dereference};
+    use kube::core::PartialObjectMeta;
+    use kube::runtime::reflector::{ObjectRef, Store, store};
+    use kube::runtime::watcher::Event;
+    use serde_json::{Value, json};
+
+    fn known(registries: &[(&str, Value)]) -> Store<Guarded> {
+        let (reader, mut writer) = store();
+        for (name, spec) in registries {
+            let object = json!({"apiVersion": "windlass.dev/v1alpha1", "kind": "Registry",
+                "metadata": {"name": name, "namespace": "n"}, "spec": spec});
+            writer.apply_watcher_event(&Event::Apply(serde_json::from_value(object).unwrap()));
+        }
+        reader
+    }
+
+    fn object<K>(name: &str, namespace: &str, labels: &Value) -> PartialObjectMeta<K> {
+        let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+        serde_json::from_value(json!({"metadata": metadata})).unwrap()
+    }
+
+    fn names(found: impl IntoIterator<Item = ObjectRef<Guarded>>) -> Vec<String> {
+        let mut names: Vec<String> = found.into_iter().map(|found| found.name).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_event_concerns_the_registry_of_the_label_in_its_namespace() {
+        let child =
+            object::<k8s_openapi::api::core::v1::Pod>("p", "n", &json!({"windlass.dev/registry": "hub"}));
+        let found = by_label(child).unwrap();
+        assert_eq!((found.name.as_str(), found.namespace.as_deref()), ("hub", Some("n")));
+        assert!(by_label(object::<k8s_openapi::api::core::v1::Pod>("p", "n", &json!({}))).is_none());
+    }
+
+    #[test]
+    fn a_secret_concerns_all_that_name_it() {
+        let filesystem = json!({"filesystem": {"size": "1Gi"}});
+        let registries = known(&[
+            ("auth", json!({"storage": filesystem, "auth": {"htpasswdSecretRef": {"name": "s"}}})),
+            ("tls", json!({"storage": filesystem, "tls": {"secretRef": {"name": "s"}}})),
+            ("other", json!({"storage": filesystem, "tls": {"secretRef": {"name": "t"}}})),
+            ("broken", json!({"storage": 1})),
+        ]);
+        assert_eq!(names(by_secret(&registries, &object("s", "n", &json!({})))), ["auth", "tls"]);
+        assert_eq!(names(by_secret(&registries, &object("s", "m", &json!({})))), [""; 0]);
+        let labelled = object("x", "n", &json!({"windlass.dev/registry": "hub"}));
+        assert_eq!(names(by_secret(&registries, &labelled)), ["hub"]);
+    }
+
+    #[test]
+    fn a_claim_concerns_all_that_mount_it() {
+        let registries = known(&[
+            ("hub", json!({"storage": {"filesystem": {"size": "1Gi"}}})),
+            ("guest", json!({"storage": {"filesystem": {"existingClaim": "hub-data"}}})),
+        ]);
+        assert_eq!(names(by_claim(&registries, &object("hub-data", "n", &json!({})))), ["guest", "hub"]);
+        assert_eq!(names(by_claim(&registries, &object("other", "n", &json!({})))), [""; 0]);
+    }
+
+    #[test]
+    fn a_storage_class_concerns_those_without_a_volume() {
+        let registries = known(&[("hub", json!({"storage": {"filesystem": {"size": "1Gi"}}}))]);
+        assert_eq!(names(unready(&registries)), ["hub"]);
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_and_the_servers_own_words() {
+        let status = kube::core::Status::failure("no such thing", "NotFound").with_code(404).boxed();
+        let source = kube::Error::Api(status);
+        let error = Error::Dereference(dereference::Error { what: "Pods".to_owned(), source });
+        assert_eq!(chain(&error), "dereference: read Pods: no such thing");
+    }
 }

@@ -198,3 +198,61 @@ async fn pods(client: &Client, namespace: &str, name: &str) -> Result<Vec<Pod>, 
     let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&selected).await;
     Ok(pods.map_err(|source| Error { what: "Pods of the Registry".to_owned(), source })?.items)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{claim_user, expected};
+    use crate::api::registry::Registry;
+    use crate::children::Kind;
+    use serde_json::{Value, json};
+
+    fn registry(name: &str, created: &str, filesystem: &Value) -> Registry {
+        let metadata = json!({"name": name, "namespace": "n", "creationTimestamp": created});
+        serde_json::from_value(json!({"apiVersion": "windlass.dev/v1alpha1", "kind": "Registry",
+            "metadata": metadata, "spec": {"storage": {"filesystem": filesystem}}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn of_two_registries_with_one_claim_exactly_one_gives_way() {
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+        let own = json!({"size": "1Gi"});
+        let mine = json!({"existingClaim": "mine"});
+        let of_a = json!({"existingClaim": "a-data"});
+        for (first, second, gives_way) in [
+            (registry("a", early, &mine), registry("b", late, &mine), Some("b")),
+            (registry("a", late, &mine), registry("b", early, &mine), Some("a")),
+            (registry("a", early, &mine), registry("b", early, &mine), Some("b")),
+            // The Registry that made the claim keeps it, even if it is the younger.
+            (registry("a", late, &own), registry("b", early, &of_a), Some("b")),
+            (registry("a", early, &own), registry("b", late, &own), None),
+        ] {
+            let all = [&first, &second];
+            let losers = all.into_iter().filter(|one| claim_user(one, &all).is_some());
+            let losers: Vec<&str> = losers.filter_map(|one| one.metadata.name.as_deref()).collect();
+            assert_eq!(losers, gives_way.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_registry_of_another_namespace_has_another_claim() {
+        let mine = json!({"existingClaim": "mine"});
+        let first = registry("a", "2026-01-01T00:00:00Z", &mine);
+        let mut second = registry("b", "2026-01-02T00:00:00Z", &mine);
+        second.metadata.namespace = Some("m".to_owned());
+        assert_eq!(claim_user(&second, &[&first, &second]), None);
+    }
+
+    #[test]
+    fn only_the_children_that_the_spec_leads_to_are_expected() {
+        let kinds = |filesystem: &Value, tls: Value| {
+            let mut registry = registry("a", "2026-01-01T00:00:00Z", filesystem);
+            registry.spec.tls = serde_json::from_value(tls).unwrap();
+            let kinds: Vec<Kind> = expected("a", &registry.spec).into_iter().map(|(kind, _)| kind).collect();
+            let count = |kind| kinds.iter().filter(|present| **present == kind).count();
+            (count(Kind::Secret), count(Kind::PersistentVolumeClaim), kinds.len())
+        };
+        assert_eq!(kinds(&json!({"size": "1Gi"}), json!({"selfSigned": {}})), (2, 1, 7));
+        assert_eq!(kinds(&json!({"existingClaim": "c"}), json!({"disabled": {}})), (0, 0, 4));
+    }
+}

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::Api;
+use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
 
 use crate::api::registry::Registry;
@@ -55,6 +57,23 @@ impl Error {
             Self::Status(_) => "StatusFailed".to_owned(),
         }
     }
+}
+
+/// Reads the Registry that `metadata` is of, as it is now; `None` if it is gone or about to go.
+///
+/// # Errors
+/// [`Error::Dereference`].
+pub async fn read(
+    metadata: &ObjectMeta,
+    context: &Context,
+) -> Result<Option<DeserializeGuard<Registry>>, Error> {
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let found =
+        Api::<DeserializeGuard<Registry>>::namespaced(context.client.clone(), namespace).get_opt(name).await;
+    let found = found
+        .map_err(|source| dereference::Error { what: format!("Registry {namespace}/{name}"), source })?;
+    Ok(found.filter(|registry| registry.meta().deletion_timestamp.is_none()))
 }
 
 /// Brings the children and the status of `registry` in line with its spec, and returns when to look again at the latest.

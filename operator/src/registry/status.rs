@@ -112,10 +112,10 @@ fn verdicts(
         Outcome::Applied(valid) => readiness(registry, valid, found),
     };
     let is_settled = matches!(ready.reason, Reason::Available | Reason::ScaledToZero);
-    let reconciling = if stalled || is_settled {
-        Verdict::new(false, Reason::UpToDate, "there is nothing left to do")
-    } else if registry.spec.paused {
+    let reconciling = if registry.spec.paused {
         Verdict::new(false, Reason::Paused, "spec.paused is set: children are left as they are")
+    } else if stalled || is_settled {
+        Verdict::new(false, Reason::UpToDate, "there is nothing left to do")
     } else {
         Verdict::new(true, ready.reason, ready.message.clone())
     };
@@ -313,5 +313,216 @@ fn condition(
         message: verdict.message.chars().take(1000).collect(),
         observed_generation: Some(generation),
         last_transition_time: unchanged.map_or(Time(now), |known| known.last_transition_time.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, status, version};
+    use crate::api::registry::Registry;
+    use crate::api::status::RegistryStatus;
+    use crate::children::Kind;
+    use crate::registry::dereference::Found;
+    use crate::registry::problem::Problem;
+    use crate::registry::validate::{Defaults, validate};
+    use jiff::{SignedDuration, Timestamp};
+    use serde_json::{Value, json};
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn registry(spec: &Value) -> Registry {
+        let mut whole = json!({"storage": {"filesystem": {"size": "1Gi"}}, "tls": {"disabled": {}}});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let metadata = json!({"name": "hub", "namespace": "team-a", "uid": "1", "generation": 4});
+        serde_json::from_value(
+            json!({"apiVersion": "windlass.dev/v1alpha1", "kind": "Registry", "metadata": metadata, "spec": whole}),
+        )
+        .unwrap()
+    }
+
+    /// A cluster in which one server of generation 4 is available and the claim is bound.
+    fn healthy() -> Found {
+        let mut found = Found { ready_endpoints: 1, ..Found::default() };
+        let labels = json!({"windlass.dev/registry": "hub"});
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "hub-data", "labels": labels},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+            "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hub", "labels": labels},
+            "spec": {"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"]}});
+        found.live.insert(Kind::PersistentVolumeClaim, serde_json::from_value(claim).unwrap());
+        found.live.insert(Kind::Service, serde_json::from_value(service).unwrap());
+        deployed(&mut found, &json!({}));
+        found
+    }
+
+    fn deployed(found: &mut Found, status: &Value) {
+        let mut whole =
+            json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
+        whole.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "hub", "generation": 2, "labels": {"windlass.dev/registry": "hub"}},
+            "spec": {"selector": {}, "template": {}}, "status": whole});
+        found.live.insert(Kind::Deployment, serde_json::from_value(deployment).unwrap());
+    }
+
+    fn of(registry: &Registry, found: &Found, now: Timestamp) -> RegistryStatus {
+        let defaults = Defaults { server_image: "r/s:1.2".to_owned(), cluster_domain: "c".to_owned() };
+        match validate(registry, found, &defaults, now) {
+            Ok(valid) => status(registry, Outcome::Applied(&valid), found, now),
+            Err(problem) => status(registry, Outcome::Refused(&problem), found, now),
+        }
+    }
+
+    /// `Ready`, `Reconciling`, `Stalled`, `StorageReady`, `TLSReady` as `True/Reason`.
+    fn summary(status: &RegistryStatus) -> String {
+        let one = |condition: &super::Condition| format!("{}/{}", condition.status, condition.reason);
+        status.conditions.iter().map(one).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The rules by which Flux and others read a status.
+    fn kstatus(registry: &Registry, status: &RegistryStatus) -> &'static str {
+        let is = |type_: &str| status.condition(type_).is_some_and(|condition| condition.status == "True");
+        match () {
+            () if Some(status.observed_generation) != registry.metadata.generation => "InProgress",
+            () if is("Reconciling") => "InProgress",
+            () if is("Stalled") => "Failed",
+            () if is("Ready") => "Current",
+            () => "InProgress",
+        }
+    }
+
+    #[test]
+    fn each_state_has_its_conditions_and_its_place_in_kstatus() {
+        let stuck = json!({"availableReplicas": 0, "conditions": [
+            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]});
+        let plain = json!({});
+        for (spec, deployment, endpoints, expected, place) in [
+            (&plain, &plain, 1, "True/Available False/UpToDate False/UpToDate", "Current"),
+            (&plain, &plain, 0, "False/Progressing True/Progressing False/UpToDate", "InProgress"),
+            (
+                &plain,
+                &json!({"availableReplicas": 0}),
+                1,
+                "False/Progressing True/Progressing False/UpToDate",
+                "InProgress",
+            ),
+            (
+                &plain,
+                &json!({"observedGeneration": 1}),
+                1,
+                "False/Progressing True/Progressing False/UpToDate",
+                "InProgress",
+            ),
+            (
+                &plain,
+                &json!({"replicas": 2}),
+                1,
+                "False/Progressing True/Progressing False/UpToDate",
+                "InProgress",
+            ),
+            (
+                &plain,
+                &stuck,
+                1,
+                "False/ProgressDeadlineExceeded False/UpToDate True/ProgressDeadlineExceeded",
+                "Failed",
+            ),
+            (
+                &json!({"replicas": 0}),
+                &plain,
+                1,
+                "False/ScaledToZero False/UpToDate False/UpToDate",
+                "InProgress",
+            ),
+            (&json!({"paused": true}), &plain, 1, "True/Available False/Paused False/UpToDate", "Current"),
+            (
+                &json!({"auth": {"htpasswdSecretRef": {"name": "users"}}}),
+                &plain,
+                1,
+                "False/SecretNotFound False/UpToDate True/SecretNotFound",
+                "Failed",
+            ),
+        ] {
+            let registry = registry(spec);
+            let mut found = healthy();
+            found.ready_endpoints = endpoints;
+            deployed(&mut found, deployment);
+            let status = of(&registry, &found, now());
+            let expected = format!("{expected} True/Available True/Disabled");
+            assert_eq!(summary(&status), expected, "{spec} {deployment}");
+            assert_eq!(kstatus(&registry, &status), place, "{spec} {deployment}");
+        }
+    }
+
+    #[test]
+    fn a_status_changes_only_when_something_has_happened() {
+        let mut registry = registry(&json!({}));
+        let first = of(&registry, &healthy(), now());
+        registry.status = Some(first.clone());
+        let later = now() + SignedDuration::from_hours(1);
+        assert_eq!(of(&registry, &healthy(), later), first);
+        let mut broken = healthy();
+        broken.ready_endpoints = 0;
+        let second = of(&registry, &broken, later);
+        let time = |status: &RegistryStatus, type_| status.condition(type_).unwrap().last_transition_time.0;
+        assert_eq!(time(&second, "Ready"), later);
+        assert_eq!(time(&second, "Stalled"), now());
+    }
+
+    #[test]
+    fn what_is_observed_is_reported() {
+        let spec = json!({"config": {"log": {"level": "debug"}}, "overrides": {"service": {"spec": {}}, "deployment": {}}});
+        let status = of(&registry(&spec), &healthy(), now());
+        assert_eq!(status.observed_generation, 4);
+        assert_eq!(status.url.as_deref(), Some("http://hub.team-a.svc:5000"));
+        assert_eq!(status.cluster_ip.as_deref(), Some("10.96.0.7"));
+        assert_eq!((status.replicas, status.version.as_deref()), (1, Some("1.2")));
+        assert_eq!(status.overridden, ["config.yml", "Service"]);
+        assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(4)));
+    }
+
+    #[test]
+    fn the_volume_is_reported_as_it_is() {
+        let claim = |fields: Value| {
+            let mut found = healthy();
+            let mut object =
+                json!(found.live.get(&(Kind::PersistentVolumeClaim, "hub-data".to_owned())).unwrap());
+            object["status"] = fields;
+            found.live.insert(Kind::PersistentVolumeClaim, serde_json::from_value(object).unwrap());
+            of(&registry(&json!({})), &found, now()).condition("StorageReady").unwrap().clone()
+        };
+        let bound = |size: &str| json!({"phase": "Bound", "capacity": {"storage": size}});
+        assert_eq!(claim(bound("1Gi")).message, "PersistentVolumeClaim hub-data is bound and has 1Gi");
+        assert_eq!(claim(bound("512Mi")).reason, "Resizing");
+        assert_eq!(claim(json!({"phase": "Pending"})).reason, "VolumePending");
+    }
+
+    #[test]
+    fn a_refusal_keeps_what_was_known_of_the_parts() {
+        let mut registry = registry(&json!({}));
+        registry.status = Some(of(&registry, &healthy(), now()));
+        let problem = Problem::NameTaken { kind: "Service", name: "hub".to_owned() };
+        let refused = status(&registry, Outcome::Refused(&problem), &healthy(), now());
+        let expected = "False/NameTaken False/UpToDate True/NameTaken True/Available True/Available";
+        assert_eq!(summary(&refused), expected);
+        assert_eq!(refused.url.as_deref(), Some("http://hub.team-a.svc:5000"));
+        let waiting = Problem::PredecessorTerminating { kind: "Service", name: "hub".to_owned() };
+        let waiting = status(&registry, Outcome::Refused(&waiting), &healthy(), now());
+        assert_eq!(kstatus(&registry, &waiting), "InProgress");
+    }
+
+    #[test]
+    fn the_version_is_the_tag_or_digest_of_the_image() {
+        for (image, expected) in [
+            ("r.local:5000/a/b:v1", "v1"),
+            ("r.local:5000/a/b", "latest"),
+            ("a/b@sha256:00", "sha256:00"),
+            ("a/b:v1@sha256:00", "sha256:00"),
+        ] {
+            assert_eq!(version(image), expected, "{image}");
+        }
     }
 }

@@ -48,9 +48,10 @@ fn of_container(container: &ContainerStatus) -> Option<(Reason, String)> {
             let cause = message.split_once("ErrImagePull: ").map_or(message.as_str(), |(_, cause)| cause);
             Some((Reason::ImagePullFailed, format!("image {}: {cause}", container.image)))
         }
-        Some("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
+        Some("CreateContainerConfigError" | "CreateContainerError") => {
             Some((Reason::PodConfigurationFailed, message))
         }
+        Some("RunContainerError") => crash(container).or(Some((Reason::CrashLooping, message))),
         _ => crash(container),
     }
 }

@@ -163,3 +163,113 @@ fn requested(claim: &PersistentVolumeClaim) -> String {
     let requests = resources.and_then(|resources| resources.requests.as_ref());
     requests.and_then(|requests| requests.get("storage")).map(|size| size.0.clone()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::claim;
+    use crate::api::registry::RegistrySpec;
+    use crate::children::Kind;
+    use crate::registry::dereference::Found;
+    use serde_json::{Value, json};
+
+    fn spec(filesystem: Value, replicas: i32) -> RegistrySpec {
+        serde_json::from_value(json!({"replicas": replicas, "storage": {"filesystem": filesystem}})).unwrap()
+    }
+
+    /// A live claim of 10Gi in class `plain`, with `fields` merged over its spec.
+    fn live(fields: &Value, phase: &str) -> Found {
+        let mut spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "plain",
+            "resources": {"requests": {"storage": "10Gi"}}});
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "hub-data"},
+            "spec": spec, "status": {"phase": phase}});
+        let mut found = Found { storage_classes: Some(classes()), ..Found::default() };
+        found.live.insert(Kind::PersistentVolumeClaim, serde_json::from_value(claim).unwrap());
+        found
+    }
+
+    fn classes() -> Vec<k8s_openapi::api::storage::v1::StorageClass> {
+        serde_json::from_value(json!([
+            {"metadata": {"name": "plain"}, "provisioner": "p"},
+            {"metadata": {"name": "elastic"}, "provisioner": "p", "allowVolumeExpansion": true}]))
+        .unwrap()
+    }
+
+    fn outcome(filesystem: Value, found: &Found) -> (bool, Option<String>) {
+        let (claim, problem) = claim("hub", &spec(filesystem, 1), found);
+        (claim.own.is_some(), problem.map(|problem| problem.reason().to_string()))
+    }
+
+    #[test]
+    fn a_claim_that_exists_is_written_only_if_it_can_become_what_is_wanted() {
+        let elastic = json!({"storageClassName": "elastic"});
+        let plain = json!({});
+        for (fields, wanted, written, problem) in [
+            (&plain, json!({"size": "10Gi"}), true, None),
+            (&plain, json!({"size": "10240Mi"}), true, None),
+            (&plain, json!({"size": "9Gi"}), false, Some("ShrinkImpossible")),
+            (&plain, json!({"size": "11Gi"}), false, Some("ExpansionUnsupported")),
+            (&elastic, json!({"size": "11Gi"}), true, None),
+            (&elastic, json!({"size": "11Gi", "storageClassName": "elastic"}), true, None),
+            (&plain, json!({"size": "10Gi", "storageClassName": "elastic"}), false, Some("ClaimMismatch")),
+            (&plain, json!({"size": "10Gi", "accessModes": ["ReadWriteMany"]}), false, Some("ClaimMismatch")),
+        ] {
+            let expected = (written, problem.map(str::to_owned));
+            assert_eq!(outcome(wanted.clone(), &live(fields, "Bound")), expected, "{fields} {wanted}");
+        }
+    }
+
+    #[test]
+    fn growth_is_left_to_the_api_server_where_classes_may_not_be_read() {
+        let found = Found { storage_classes: None, ..live(&json!({}), "Bound") };
+        assert_eq!(outcome(json!({"size": "11Gi"}), &found), (true, None));
+    }
+
+    #[test]
+    fn a_claim_that_waits_says_why_no_volume_will_come() {
+        let size = || json!({"size": "10Gi"});
+        let named = json!({"storageClassName": "gone"});
+        let problem = Some("StorageClassNotFound".to_owned());
+        assert_eq!(outcome(size(), &live(&named, "Pending")), (true, problem.clone()));
+        assert_eq!(outcome(size(), &live(&named, "Bound")), (true, None));
+        assert_eq!(outcome(size(), &live(&json!({"storageClassName": null}), "Pending")), (true, problem));
+        assert_eq!(outcome(size(), &live(&json!({"storageClassName": ""}), "Pending")), (true, None));
+        assert_eq!(outcome(size(), &live(&json!({}), "Pending")), (true, None));
+    }
+
+    #[test]
+    fn a_claim_that_is_being_deleted_is_left_alone() {
+        let mut found = live(&json!({}), "Bound");
+        let mut going =
+            found.live.get(&(Kind::PersistentVolumeClaim, "hub-data".to_owned())).unwrap().clone();
+        going.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        found.live.insert(Kind::PersistentVolumeClaim, going);
+        assert_eq!(outcome(json!({"size": "10Gi"}), &found), (false, Some("ClaimTerminating".to_owned())));
+    }
+
+    #[test]
+    fn a_claim_of_the_users_is_never_written() {
+        let claimed = |modes: &[&str], replicas| {
+            let object = json!({"metadata": {"name": "mine"}, "spec": {"accessModes": modes}});
+            let existing_claim = Some(serde_json::from_value(object).unwrap());
+            let found = Found { existing_claim, ..Found::default() };
+            let (claim, problem) = claim("hub", &spec(json!({"existingClaim": "mine"}), replicas), &found);
+            assert!(claim.own.is_none());
+            (claim.single_writer, problem.map(|problem| problem.reason().to_string()))
+        };
+        assert_eq!(claimed(&["ReadWriteOnce"], 1), (true, None));
+        assert_eq!(claimed(&["ReadWriteMany"], 3), (false, None));
+        assert_eq!(claimed(&["ReadWriteOnce"], 2), (true, Some("ClaimMismatch".to_owned())));
+    }
+
+    #[test]
+    fn a_claim_that_is_missing_or_anothers_is_a_problem() {
+        let existing = || json!({"existingClaim": "mine"});
+        assert_eq!(outcome(existing(), &Found::default()), (false, Some("ClaimNotFound".to_owned())));
+        let claim = json!({"metadata": {"name": "mine"}, "spec": {"accessModes": ["ReadWriteOnce"]}});
+        let existing_claim = Some(serde_json::from_value(claim).unwrap());
+        let found = Found { existing_claim, claim_user: Some("other".to_owned()), ..Found::default() };
+        assert_eq!(outcome(existing(), &found), (false, Some("ClaimTaken".to_owned())));
+    }
+}
