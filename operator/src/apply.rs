@@ -9,14 +9,12 @@
 //! at any point. An object that already holds everything wanted, and was last applied in just that form, is not written:
 //! when nothing has changed, no request is made and no resource version moves. A claim is never deleted.
 
-use std::fmt::Write as _;
-
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::children::{Child, Key, Kind, Live, Ownership, ownership};
+use crate::fingerprint::fingerprint;
 use crate::names;
 use crate::registry::build::Built;
 
@@ -185,13 +183,9 @@ fn covers(live: &Value, wanted: &Value) -> bool {
 /// The wanted object with its own hash in an annotation. The comparison with the live object cannot see that a field is
 /// no longer wanted; the hash of what was applied last can.
 fn with_hash(child: &Child) -> Value {
-    let mut hash = String::new();
-    for byte in Sha256::digest(child.object.to_string().as_bytes()).iter().take(16) {
-        // Writing to a String cannot fail.
-        let _ = write!(hash, "{byte:02x}");
-    }
     let mut object = child.object.clone();
-    object["metadata"]["annotations"][names::APPLIED_ANNOTATION] = Value::String(hash);
+    object["metadata"]["annotations"][names::APPLIED_ANNOTATION] =
+        Value::String(fingerprint(&child.object.to_string()));
     object
 }
 
@@ -231,7 +225,7 @@ mod tests {
         Child { key: (Kind::Service, "hub".to_owned()), object }
     }
 
-    fn service(fields: Value) -> Value {
+    fn service(fields: &Value) -> Value {
         let mut object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hub"}});
         object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         object
@@ -259,7 +253,7 @@ mod tests {
 
     #[test]
     fn an_object_is_written_only_for_a_reason() {
-        let wanted = service(json!({"spec": {"type": "ClusterIP"}}));
+        let wanted = service(&json!({"spec": {"type": "ClusterIP"}}));
         let mut live = with_hash(&child(wanted.clone()));
         assert_eq!(compare(None, &live), Some(Change::Created));
         live["spec"]["clusterIP"] = json!("10.0.0.1");
@@ -274,8 +268,8 @@ mod tests {
     #[test]
     fn a_field_that_is_no_longer_wanted_is_noticed_by_the_hash() {
         let live =
-            with_hash(&child(service(json!({"spec": {"type": "NodePort", "healthCheckNodePort": 1}}))));
-        assert_eq!(verdict(live, service(json!({"spec": {"type": "NodePort"}}))), Some(Change::Updated));
+            with_hash(&child(service(&json!({"spec": {"type": "NodePort", "healthCheckNodePort": 1}}))));
+        assert_eq!(verdict(live, service(&json!({"spec": {"type": "NodePort"}}))), Some(Change::Updated));
     }
 
     #[test]

@@ -123,9 +123,7 @@ pub enum Ownership {
 pub fn ownership(object: &DynamicObject, registry: &str, uid: &str) -> Ownership {
     let owners = object.owner_references();
     let labelled = object.labels().get(names::REGISTRY_LABEL).is_some_and(|value| value == registry);
-    if owners.iter().any(|owner| owner.uid == uid) {
-        Ownership::Ours
-    } else if owners.is_empty() && labelled {
+    if owners.iter().any(|owner| owner.uid == uid) || (owners.is_empty() && labelled) {
         Ownership::Ours
     } else if labelled && owners.iter().any(|owner| owner.kind == "Registry" && owner.name == registry) {
         Ownership::Predecessors

@@ -33,7 +33,7 @@ use crate::registry::validate::Defaults;
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 
 /// The longest wait between two tries.
-const LAST_RETRY: Duration = Duration::from_mins(5);
+const LAST_RETRY: Duration = Duration::from_secs(300);
 
 /// What every reconcile shares.
 pub struct Context {
@@ -105,6 +105,6 @@ mod tests {
     #[test]
     fn no_wait_is_longer_than_five_minutes() {
         let failures = Failures::default();
-        assert_eq!((0..100).map(|_| failures.count("a")).max(), Some(Duration::from_mins(5)));
+        assert_eq!((0..100).map(|_| failures.count("a")).max(), Some(Duration::from_secs(300)));
     }
 }

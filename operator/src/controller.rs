@@ -63,12 +63,12 @@ async fn control(context: Arc<Context>, scope: Option<&str>, concurrency: u16, s
     let of_classes = reader.clone();
     let controller = Controller::for_stream(registries, reader.clone())
         .with_config(Config::default().concurrency(concurrency).debounce(DEBOUNCE))
-        .watches(metadata::<Deployment>(client, scope), labelled(), by_label)
-        .watches(metadata::<Service>(client, scope), labelled(), by_label)
-        .watches(metadata::<ConfigMap>(client, scope), labelled(), by_label)
-        .watches(metadata::<ServiceAccount>(client, scope), labelled(), by_label)
-        .watches(metadata::<Pod>(client, scope), labelled(), by_label)
-        .watches(metadata::<EndpointSlice>(client, scope), labelled(), by_label)
+        .watches(metadata::<Deployment>(client, scope), labelled(), |object| by_label(&object))
+        .watches(metadata::<Service>(client, scope), labelled(), |object| by_label(&object))
+        .watches(metadata::<ConfigMap>(client, scope), labelled(), |object| by_label(&object))
+        .watches(metadata::<ServiceAccount>(client, scope), labelled(), |object| by_label(&object))
+        .watches(metadata::<Pod>(client, scope), labelled(), |object| by_label(&object))
+        .watches(metadata::<EndpointSlice>(client, scope), labelled(), |object| by_label(&object))
         .watches(metadata::<Secret>(client, scope), every(), move |secret| by_secret(&of_secrets, &secret))
         .watches(metadata::<PersistentVolumeClaim>(client, scope), every(), move |claim| {
             by_claim(&of_claims, &claim)
@@ -114,7 +114,7 @@ where
 }
 
 /// The Registry that an object is labelled for.
-fn by_label<K>(object: PartialObjectMeta<K>) -> Option<ObjectRef<Guarded>> {
+fn by_label<K>(object: &PartialObjectMeta<K>) -> Option<ObjectRef<Guarded>> {
     let registry = object.metadata.labels.as_ref()?.get(names::REGISTRY_LABEL)?;
     Some(ObjectRef::new(registry).within(object.metadata.namespace.as_ref()?))
 }
@@ -128,7 +128,7 @@ fn by_secret(registries: &Store<Guarded>, secret: &PartialObjectMeta<Secret>) ->
             && (auth.is_some_and(|reference| reference.name == name)
                 || registry.spec.tls.secret_ref.as_ref().is_some_and(|reference| reference.name == name))
     });
-    by_label(secret.clone()).into_iter().chain(named).collect()
+    by_label(secret).into_iter().chain(named).collect()
 }
 
 /// The Registries that mount a claim.
@@ -249,9 +249,9 @@ mod tests {
     fn an_event_concerns_the_registry_of_the_label_in_its_namespace() {
         let child =
             object::<k8s_openapi::api::core::v1::Pod>("p", "n", &json!({"windlass.dev/registry": "hub"}));
-        let found = by_label(child).unwrap();
+        let found = by_label(&child).unwrap();
         assert_eq!((found.name.as_str(), found.namespace.as_deref()), ("hub", Some("n")));
-        assert!(by_label(object::<k8s_openapi::api::core::v1::Pod>("p", "n", &json!({}))).is_none());
+        assert!(by_label(&object::<k8s_openapi::api::core::v1::Pod>("p", "n", &json!({}))).is_none());
     }
 
     #[test]

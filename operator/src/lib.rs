@@ -10,6 +10,7 @@ pub mod cli;
 pub mod context;
 pub mod controller;
 pub mod endpoints;
+pub mod fingerprint;
 pub mod leader;
 pub mod merge;
 pub mod metrics;

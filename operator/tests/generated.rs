@@ -1,7 +1,80 @@
 //! Files that are made from the types: `UPDATE_GENERATED=1 cargo test` rewrites them, a plain test run compares.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use operator::api::status::Reason;
+use serde_json::Value;
+
+/// Fields that are as in a Pod; their own fields are left to Kubernetes' documentation.
+const OF_PODS: [&str; 3] = ["spec.affinity", "spec.tolerations", "spec.topologySpreadConstraints"];
+
+const INTRODUCTION: &str = "\
+# Registry
+
+<!-- Generated from operator/src/api by `make generate`; do not edit. -->
+
+A `Registry` (`windlass.dev/v1alpha1`, short name `reg`) is an OCI registry of its namespace: a server, its volume, its
+certificate and its Service. This is the smallest one; [the quickstart](quickstart.md) uses a larger one.
+
+```yaml
+apiVersion: windlass.dev/v1alpha1
+kind: Registry
+metadata:
+  name: registry
+spec:
+  storage:
+    filesystem:
+      size: 20Gi
+```
+
+The operator never writes the spec. A field that is not set has the default given here; a rule that is broken is told by
+the API server at once. `kubectl explain registry.spec` shows the same fields.
+";
+
+const STATUS: &str = "
+## Status
+
+The status follows kstatus, so `kubectl wait --for=condition=Ready registry/NAME`, Flux and others understand it. It holds
+no value that changes by itself.
+
+- `Ready`: the whole spec is in effect and the registry answers.
+- `Reconciling`: work is under way.
+- `Stalled`: nothing will get better until somebody changes something; the message says what.
+- `StorageReady`: the volume is there.
+- `TLSReady`: the certificate is there and valid.
+
+";
+
+const REASONS: &str = "
+## Reasons
+
+The reason of a condition is one of these words. They are part of the API: tools may match them. The same word is the
+reason of the Event that tells of a change.
+
+| reason | meaning |
+| --- | --- |
+";
+
+const OBJECTS: &str = "
+## Objects
+
+For a Registry `NAME` the operator keeps these objects in its namespace. What it sets in them is restored within seconds
+when somebody changes it; use `spec.overrides` to change it for good.
+
+| object | what it is |
+| --- | --- |
+| Deployment `NAME` | the servers |
+| Service `NAME` | port 5000 |
+| ServiceAccount `NAME` | an identity without rights |
+| ConfigMap `NAME-config` | the server's `config.yml` |
+| PersistentVolumeClaim `NAME-data` | the images; kept when the Registry is deleted, unless `deletionPolicy` is `Delete` |
+| Secret `NAME-tls` | with `tls.selfSigned`: certificate, key, and in `ca.crt` what clients have to trust. Delete it to get a new certificate |
+| Secret `NAME-ca` | with `tls.selfSigned`: the key of the certificate authority. Delete it to get a new authority; the old one stays in `ca.crt` until it ends |
+";
 
 fn check(file: &str, expected: &str) {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
@@ -10,7 +83,7 @@ fn check(file: &str, expected: &str) {
         fs::write(&path, expected).unwrap();
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == expected, "{file} is out of date; run: UPDATE_GENERATED=1 cargo test -p operator");
+    assert!(found == expected, "{file} is out of date; run: make generate");
 }
 
 #[test]
@@ -20,4 +93,98 @@ fn the_crds_are_those_of_the_types() {
         let yaml = serde_yaml::to_string(&crd).unwrap();
         check(&format!("crds/{}_{}.yaml", crd.spec.group, names.plural), &yaml);
     }
+}
+
+#[test]
+fn the_reference_page_is_that_of_the_types() {
+    let crd = serde_json::to_value(operator::api::crds().remove(0)).unwrap();
+    let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
+    let mut page = format!("{INTRODUCTION}\n## Spec\n\n");
+    fields(&mut page, "spec", &schema["spec"]);
+    page += STATUS;
+    fields(&mut page, "status", &schema["status"]);
+    page += REASONS;
+    for reason in schemars::schema_for!(Reason).get("oneOf").unwrap().as_array().unwrap() {
+        let meaning = one_line(reason["description"].as_str().unwrap());
+        writeln!(page, "| `{}` | {meaning} |", reason["const"].as_str().unwrap()).unwrap();
+    }
+    page += OBJECTS;
+    check("docs/registry.md", &page);
+}
+
+/// A table of the fields of `schema`, then one of each field's own.
+fn fields(page: &mut String, path: &str, schema: &Value) {
+    let properties = schema["properties"].as_object().unwrap();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    page.push_str("| field | type | meaning |\n| --- | --- | --- |\n");
+    for (name, field) in properties {
+        let need = if required.contains(&name.as_str()) { " Required." } else { "" };
+        let (kind, meaning) = (kind(field), meaning(field));
+        writeln!(page, "| `{name}` | {kind} | {meaning}{need} |").unwrap();
+    }
+    let rules = rules(schema);
+    if !rules.is_empty() {
+        page.push_str("\nRules:\n\n");
+    }
+    for rule in rules {
+        writeln!(page, "- {rule}").unwrap();
+    }
+    for (name, field) in properties {
+        let path = format!("{path}.{name}");
+        let is_list = field["type"] == "array";
+        let inner = if is_list { &field["items"] } else { field };
+        if inner
+            .get("properties")
+            .is_some_and(|inner| inner.as_object().is_some_and(|inner| !inner.is_empty()))
+            && !OF_PODS.contains(&path.as_str())
+            && path != "status.conditions"
+        {
+            let path = if is_list { format!("{path}[]") } else { path };
+            writeln!(page, "\n### {path}\n").unwrap();
+            fields(page, &path, inner);
+        }
+    }
+}
+
+fn kind(field: &Value) -> String {
+    if let Some(values) = field["enum"].as_array() {
+        let values = values.iter().filter_map(Value::as_str).map(|value| format!("`{value}`"));
+        return values.collect::<Vec<_>>().join(" or ");
+    }
+    match field["type"].as_str().unwrap_or("value") {
+        "array" => format!("list of {}", kind(&field["items"])),
+        "object" if field.get("additionalProperties").is_some() => "map".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn meaning(field: &Value) -> String {
+    let mut meaning = one_line(field["description"].as_str().unwrap_or_default());
+    if let Some(default) = field.get("default").filter(|default| !default.is_null()) {
+        let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+        if !meaning.contains("Default: ") {
+            write!(meaning, " Default: `{default}`.").unwrap();
+        }
+    }
+    for (key, words) in [("minimum", "at least"), ("maximum", "at most")] {
+        if let Some(bound) = field[key].as_f64() {
+            write!(meaning, " Must be {words} {bound}.").unwrap();
+        }
+    }
+    let is_leaf = field.get("properties").is_none();
+    for rule in rules(field).iter().filter(|_| is_leaf) {
+        write!(meaning, " Rule: {rule}.").unwrap();
+    }
+    meaning
+}
+
+/// The messages of the rules of `schema`.
+fn rules(schema: &Value) -> Vec<&str> {
+    let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+    rules.filter_map(|rule| rule["message"].as_str()).collect()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }

@@ -26,7 +26,7 @@ pub struct RegistryStatus {
     /// Generation of the spec that this status is about; -1 until the operator has seen the object.
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
-    /// Ready, Reconciling, Stalled, StorageReady and TLSReady.
+    /// `Ready`, `Reconciling`, `Stalled`, `StorageReady` and `TLSReady`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -27,7 +27,7 @@ use status::Outcome;
 use validate::Valid;
 
 /// How long a stalled Registry is left alone, should no watch have told of the cure.
-const STALLED_RECHECK: Duration = Duration::from_mins(1);
+const STALLED_RECHECK: Duration = Duration::from_secs(60);
 
 /// A reconcile that has to be tried again.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 //! `Ready` is true when the whole spec is in effect and the registry answers. It answers when its Deployment has as many
 //! available Pods as were asked for and the Service has a ready address. A Pod is ready only while the server's own
 //! `/readyz` says that it can read and write its storage. The operator does not ask the server itself: the kubelet does
-//! so every second, from where it matters, and an operator outside the cluster or behind a NetworkPolicy could not.
+//! so every second, from where it matters, and an operator outside the cluster or behind a network policy could not.
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -61,7 +61,7 @@ pub fn status(registry: &Registry, outcome: Outcome<'_>, found: &Found, now: Tim
         observed_generation: generation,
         conditions: conditions
             .into_iter()
-            .map(|(type_, verdict)| condition(type_, verdict, &previous, generation, now))
+            .map(|(type_, verdict)| condition(type_, &verdict, &previous, generation, now))
             .collect(),
         ..previous
     };
@@ -76,7 +76,7 @@ pub fn unreadable(metadata: &ObjectMeta, problem: &Problem, now: Timestamp) -> R
     let unknown = RegistryStatus::default();
     let stalled = Verdict { status: "True", ..Verdict::of(problem) };
     let conditions = [(READY, Verdict::of(problem)), (STALLED, stalled)]
-        .map(|(type_, verdict)| condition(type_, verdict, &unknown, generation, now));
+        .map(|(type_, verdict)| condition(type_, &verdict, &unknown, generation, now));
     RegistryStatus { observed_generation: generation, conditions: conditions.into(), ..unknown }
 }
 
@@ -298,7 +298,7 @@ fn overridden(valid: &Valid<'_>) -> Vec<String> {
 /// A condition keeps the time of its last change of status.
 fn condition(
     type_: &str,
-    verdict: Verdict,
+    verdict: &Verdict,
     previous: &RegistryStatus,
     generation: i64,
     now: Timestamp,
@@ -486,18 +486,18 @@ mod tests {
 
     #[test]
     fn the_volume_is_reported_as_it_is() {
-        let claim = |fields: Value| {
+        let claim = |fields: &Value| {
             let mut found = healthy();
             let mut object =
                 json!(found.live.get(&(Kind::PersistentVolumeClaim, "hub-data".to_owned())).unwrap());
-            object["status"] = fields;
+            object["status"] = fields.clone();
             found.live.insert(Kind::PersistentVolumeClaim, serde_json::from_value(object).unwrap());
             of(&registry(&json!({})), &found, now()).condition("StorageReady").unwrap().clone()
         };
         let bound = |size: &str| json!({"phase": "Bound", "capacity": {"storage": size}});
-        assert_eq!(claim(bound("1Gi")).message, "PersistentVolumeClaim hub-data is bound and has 1Gi");
-        assert_eq!(claim(bound("512Mi")).reason, "Resizing");
-        assert_eq!(claim(json!({"phase": "Pending"})).reason, "VolumePending");
+        assert_eq!(claim(&bound("1Gi")).message, "PersistentVolumeClaim hub-data is bound and has 1Gi");
+        assert_eq!(claim(&bound("512Mi")).reason, "Resizing");
+        assert_eq!(claim(&json!({"phase": "Pending"})).reason, "VolumePending");
     }
 
     #[test]

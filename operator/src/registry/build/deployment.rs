@@ -11,11 +11,11 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sha2::{Digest as _, Sha256};
 
 use super::{filled, metadata, overridden};
 use crate::api::shared::Resources;
 use crate::children::{Child, Kind};
+use crate::fingerprint::fingerprint;
 use crate::names;
 use crate::registry::validate::Valid;
 use crate::registry::validate::server_config::{
@@ -69,11 +69,12 @@ fn strategy(single_writer: bool) -> DeploymentStrategy {
 /// The hash of config.yml restarts the server when it changes. Certificates and passwords are left out of it: the server
 /// reads those again by itself.
 fn pod_metadata(valid: &Valid<'_>) -> ObjectMeta {
-    let hash = Sha256::digest(valid.config.yaml.as_bytes());
-    let short: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     ObjectMeta {
         labels: Some(names::labels(&valid.name)),
-        annotations: Some(BTreeMap::from([(names::CONFIG_ANNOTATION.to_owned(), short)])),
+        annotations: Some(BTreeMap::from([(
+            names::CONFIG_ANNOTATION.to_owned(),
+            fingerprint(&valid.config.yaml),
+        )])),
         ..ObjectMeta::default()
     }
 }

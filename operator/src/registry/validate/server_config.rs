@@ -45,7 +45,7 @@ pub fn render(spec: &RegistrySpec) -> Result<ServerConfig, Problem> {
     if let Some(fragment) = &spec.config {
         merge(&mut merged, fragment);
     }
-    let yaml = serde_yaml::to_string(&Value::Object(merged)).map_err(invalid)?;
+    let yaml = serde_yaml::to_string(&Value::Object(merged)).map_err(|error| invalid(&error))?;
     let read: Config = read(&yaml)?;
     for (key, kept) in [
         ("http.addr", read.http.addr == base.http.addr),
@@ -55,7 +55,7 @@ pub fn render(spec: &RegistrySpec) -> Result<ServerConfig, Problem> {
         ("storage", read.storage.driver == base.storage.driver),
     ] {
         if !kept {
-            return Err(invalid(format!("{key}: it belongs to the operator; leave it out")));
+            return Err(invalid(&format!("{key}: it belongs to the operator; leave it out")));
         }
     }
     Ok(ServerConfig { yaml, drain: read.http.draintimeout })
@@ -94,27 +94,27 @@ fn base(spec: &RegistrySpec) -> Config {
 }
 
 fn object(config: &Config) -> Result<serde_json::Map<String, Value>, Problem> {
-    serde_json::to_value(config).and_then(serde_json::from_value).map_err(invalid)
+    serde_json::to_value(config).and_then(serde_json::from_value).map_err(|error| invalid(&error))
 }
 
 /// Reads config.yml as the server will. A key that nobody knows is a mistake here; one that only CNCF distribution has a
 /// use for does no harm.
 fn read(yaml: &str) -> Result<Config, Problem> {
     let loaded = config::from_text(Path::new("config.yml"), yaml).map_err(|error| match error {
-        config::Error::Value { key, problem, .. } => invalid(format!("{key}: {problem}")),
-        config::Error::Refused { key, reason, .. } => invalid(format!("{key}: {reason}")),
-        other => invalid(other),
+        config::Error::Value { key, problem, .. } => invalid(&format!("{key}: {problem}")),
+        config::Error::Refused { key, reason, .. } => invalid(&format!("{key}: {reason}")),
+        other => invalid(&other),
     })?;
     for warning in loaded.warnings {
         if let config::Problem::Unknown { nearest } = warning.problem {
             let hint = nearest.map(|nearest| format!(", did you mean {nearest}?")).unwrap_or_default();
-            return Err(invalid(format!("{}: unknown key{hint}", warning.key)));
+            return Err(invalid(&format!("{}: unknown key{hint}", warning.key)));
         }
     }
     Ok(loaded.config)
 }
 
-fn invalid(message: impl ToString) -> Problem {
+fn invalid(message: &impl ToString) -> Problem {
     Problem::InvalidConfig { message: message.to_string() }
 }
 
@@ -127,13 +127,13 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    fn spec(fields: Value) -> RegistrySpec {
+    fn spec(fields: &Value) -> RegistrySpec {
         let mut spec = json!({"storage": {"filesystem": {"size": "1Gi"}}});
         spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         serde_json::from_value(spec).unwrap()
     }
 
-    fn read(fields: Value) -> config::Config {
+    fn read(fields: &Value) -> config::Config {
         let rendered = render(&spec(fields)).unwrap();
         let loaded = config::from_text(Path::new("config.yml"), &rendered.yaml).unwrap();
         assert_eq!(loaded.warnings, []);
@@ -142,12 +142,12 @@ mod tests {
 
     #[test]
     fn each_field_of_the_spec_reaches_the_server() {
-        let plain = read(json!({}));
+        let plain = read(&json!({}));
         assert!(plain.http.tls.is_some() && plain.auth.htpasswd.is_none());
         assert!(plain.storage.delete.enabled && !plain.storage.maintenance.readonly.enabled);
-        assert!(read(json!({"readOnly": true})).storage.maintenance.readonly.enabled);
-        assert!(read(json!({"tls": {"disabled": {}}})).http.tls.is_none());
-        let auth = read(json!({"auth": {"anonymous": "Pull", "htpasswdSecretRef": {"name": "users"}}}));
+        assert!(read(&json!({"readOnly": true})).storage.maintenance.readonly.enabled);
+        assert!(read(&json!({"tls": {"disabled": {}}})).http.tls.is_none());
+        let auth = read(&json!({"auth": {"anonymous": "Pull", "htpasswdSecretRef": {"name": "users"}}}));
         assert_eq!(auth.access.anonymous, config::Anonymous::Pull);
         assert_eq!(auth.auth.htpasswd.unwrap().path, Path::new("/etc/registry-auth/htpasswd"));
     }
@@ -155,10 +155,10 @@ mod tests {
     #[test]
     fn the_escape_hatch_is_merged_last() {
         let changed =
-            read(json!({"config": {"log": {"level": "debug"}, "storage": {"delete": {"enabled": false}}}}));
+            read(&json!({"config": {"log": {"level": "debug"}, "storage": {"delete": {"enabled": false}}}}));
         assert_eq!(changed.log.level, config::Level::Debug);
         assert!(!changed.storage.delete.enabled);
-        let drain = render(&spec(json!({"config": {"http": {"draintimeout": "90s"}}}))).unwrap().drain;
+        let drain = render(&spec(&json!({"config": {"http": {"draintimeout": "90s"}}}))).unwrap().drain;
         assert_eq!(drain, Duration::from_secs(90));
     }
 
@@ -182,7 +182,7 @@ mod tests {
             ),
             (json!({"storage": {"filesystem": null, "inmemory": {}}}), "spec.config: storage: it belongs"),
         ] {
-            let message = render(&spec(json!({"config": fragment}))).unwrap_err().to_string();
+            let message = render(&spec(&json!({"config": fragment}))).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{fragment} gave {message}");
         }
     }
@@ -191,6 +191,6 @@ mod tests {
     fn the_same_spec_gives_the_same_text() {
         let fields =
             json!({"auth": {"htpasswdSecretRef": {"name": "users"}}, "config": {"log": {"level": "warn"}}});
-        assert_eq!(render(&spec(fields.clone())).unwrap(), render(&spec(fields)).unwrap());
+        assert_eq!(render(&spec(&fields)).unwrap(), render(&spec(&fields)).unwrap());
     }
 }

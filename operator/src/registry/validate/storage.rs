@@ -172,7 +172,7 @@ mod tests {
     use crate::registry::dereference::Found;
     use serde_json::{Value, json};
 
-    fn spec(filesystem: Value, replicas: i32) -> RegistrySpec {
+    fn spec(filesystem: &Value, replicas: i32) -> RegistrySpec {
         serde_json::from_value(json!({"replicas": replicas, "storage": {"filesystem": filesystem}})).unwrap()
     }
 
@@ -195,7 +195,7 @@ mod tests {
         .unwrap()
     }
 
-    fn outcome(filesystem: Value, found: &Found) -> (bool, Option<String>) {
+    fn outcome(filesystem: &Value, found: &Found) -> (bool, Option<String>) {
         let (claim, problem) = claim("hub", &spec(filesystem, 1), found);
         (claim.own.is_some(), problem.map(|problem| problem.reason().to_string()))
     }
@@ -215,14 +215,14 @@ mod tests {
             (&plain, json!({"size": "10Gi", "accessModes": ["ReadWriteMany"]}), false, Some("ClaimMismatch")),
         ] {
             let expected = (written, problem.map(str::to_owned));
-            assert_eq!(outcome(wanted.clone(), &live(fields, "Bound")), expected, "{fields} {wanted}");
+            assert_eq!(outcome(&wanted, &live(fields, "Bound")), expected, "{fields} {wanted}");
         }
     }
 
     #[test]
     fn growth_is_left_to_the_api_server_where_classes_may_not_be_read() {
         let found = Found { storage_classes: None, ..live(&json!({}), "Bound") };
-        assert_eq!(outcome(json!({"size": "11Gi"}), &found), (true, None));
+        assert_eq!(outcome(&json!({"size": "11Gi"}), &found), (true, None));
     }
 
     #[test]
@@ -230,11 +230,11 @@ mod tests {
         let size = || json!({"size": "10Gi"});
         let named = json!({"storageClassName": "gone"});
         let problem = Some("StorageClassNotFound".to_owned());
-        assert_eq!(outcome(size(), &live(&named, "Pending")), (true, problem.clone()));
-        assert_eq!(outcome(size(), &live(&named, "Bound")), (true, None));
-        assert_eq!(outcome(size(), &live(&json!({"storageClassName": null}), "Pending")), (true, problem));
-        assert_eq!(outcome(size(), &live(&json!({"storageClassName": ""}), "Pending")), (true, None));
-        assert_eq!(outcome(size(), &live(&json!({}), "Pending")), (true, None));
+        assert_eq!(outcome(&size(), &live(&named, "Pending")), (true, problem.clone()));
+        assert_eq!(outcome(&size(), &live(&named, "Bound")), (true, None));
+        assert_eq!(outcome(&size(), &live(&json!({"storageClassName": null}), "Pending")), (true, problem));
+        assert_eq!(outcome(&size(), &live(&json!({"storageClassName": ""}), "Pending")), (true, None));
+        assert_eq!(outcome(&size(), &live(&json!({}), "Pending")), (true, None));
     }
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
         going.metadata.deletion_timestamp =
             Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
         found.live.insert(Kind::PersistentVolumeClaim, going);
-        assert_eq!(outcome(json!({"size": "10Gi"}), &found), (false, Some("ClaimTerminating".to_owned())));
+        assert_eq!(outcome(&json!({"size": "10Gi"}), &found), (false, Some("ClaimTerminating".to_owned())));
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
             let object = json!({"metadata": {"name": "mine"}, "spec": {"accessModes": modes}});
             let existing_claim = Some(serde_json::from_value(object).unwrap());
             let found = Found { existing_claim, ..Found::default() };
-            let (claim, problem) = claim("hub", &spec(json!({"existingClaim": "mine"}), replicas), &found);
+            let (claim, problem) = claim("hub", &spec(&json!({"existingClaim": "mine"}), replicas), &found);
             assert!(claim.own.is_none());
             (claim.single_writer, problem.map(|problem| problem.reason().to_string()))
         };
@@ -266,10 +266,10 @@ mod tests {
     #[test]
     fn a_claim_that_is_missing_or_anothers_is_a_problem() {
         let existing = || json!({"existingClaim": "mine"});
-        assert_eq!(outcome(existing(), &Found::default()), (false, Some("ClaimNotFound".to_owned())));
+        assert_eq!(outcome(&existing(), &Found::default()), (false, Some("ClaimNotFound".to_owned())));
         let claim = json!({"metadata": {"name": "mine"}, "spec": {"accessModes": ["ReadWriteOnce"]}});
         let existing_claim = Some(serde_json::from_value(claim).unwrap());
         let found = Found { existing_claim, claim_user: Some("other".to_owned()), ..Found::default() };
-        assert_eq!(outcome(existing(), &found), (false, Some("ClaimTaken".to_owned())));
+        assert_eq!(outcome(&existing(), &found), (false, Some("ClaimTaken".to_owned())));
     }
 }
