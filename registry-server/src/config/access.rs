@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Access {
     /// What requests without credentials may do while `auth` names users. With `pull`, everyone who reaches the
-    /// server reads and lists everything; wrong credentials are still refused. Without `auth` it has no effect.
+    /// server reads and lists everything. `/v2/` itself still asks for credentials, since most clients send them only
+    /// when asked, and wrong ones are always refused. Without `auth` it has no effect.
     pub anonymous: Anonymous,
 }
 

@@ -68,3 +68,60 @@ fn parse(text: &str) -> Option<Duration> {
     }
     (!text.is_empty()).then_some(total)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(transparent)]
+    struct Setting(#[serde(with = "super")] Duration);
+
+    #[test]
+    fn go_writes_durations_so() {
+        let rows = [
+            (json!("10s"), 10_000, "10s"),
+            (json!("1h30m"), 5_400_000, "90m"),
+            (json!("1h0m0s"), 3_600_000, "1h"),
+            (json!("168h"), 604_800_000, "168h"),
+            (json!("1.5h"), 5_400_000, "90m"),
+            (json!(".5s"), 500, "500ms"),
+            (json!("300ms"), 300, "300ms"),
+            (json!("2000us"), 2, "2ms"),
+            (json!("2000µs"), 2, "2ms"),
+            (json!("0"), 0, "0s"),
+            (json!("0s"), 0, "0s"),
+            (json!(5_000_000), 5, "5ms"),
+            (json!(0), 0, "0s"),
+        ];
+        for (written, millis, again) in rows {
+            let Setting(duration) = serde_json::from_value(written.clone()).unwrap();
+            assert_eq!(duration, Duration::from_millis(millis), "{written}");
+            assert_eq!(serde_json::to_value(Setting(duration)).unwrap(), again, "{written}");
+        }
+        assert_eq!(serde_json::to_value(Setting(Duration::from_nanos(1_500))).unwrap(), "1500ns");
+    }
+
+    #[test]
+    fn what_go_does_not_read_is_refused() {
+        let rows: [Value; 11] = [
+            json!(""),
+            json!("10"),
+            json!("s"),
+            json!("-1s"),
+            json!("1 s"),
+            json!("1d"),
+            json!("1.2.3s"),
+            json!("soon"),
+            json!(1.5),
+            json!(-1),
+            json!("99999999999999999999h"),
+        ];
+        for written in rows {
+            assert!(serde_json::from_value::<Setting>(written.clone()).is_err(), "{written}");
+        }
+    }
+}

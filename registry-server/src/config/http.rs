@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::duration;
 
@@ -17,13 +19,14 @@ pub struct Http {
     pub addr: String,
     /// Kind of `addr`.
     pub net: Net,
-    /// URL under which clients reach the server, such as `https://registry.example.com`, for absolute URLs in
-    /// answers. When it is not set, the request's own host is taken.
+    /// URL under which clients reach the server, such as `https://registry.example.com`. It comes before the path in
+    /// `Location`, unless `relativeurls` is on.
     pub host: Option<String>,
     /// Path before `/v2/`, for a server behind a path of a shared host. Begins and ends with a slash.
+    #[serde(deserialize_with = "path_between_slashes")]
     pub prefix: String,
-    /// Whether `Location` holds a path without scheme and host, which is right behind every proxy. (CNCF
-    /// distribution has it off unless asked.)
+    /// Whether `Location` holds a path without scheme and host, which is right behind every proxy, even if `host` is
+    /// set. (CNCF distribution has it off unless asked.)
     pub relativeurls: bool,
     /// Time that running requests get to end after a signal to stop; what still runs is then cut off. The default
     /// is less than the 30 seconds after which Kubernetes kills.
@@ -31,6 +34,7 @@ pub struct Http {
     #[schemars(schema_with = "duration::schema")]
     pub draintimeout: Duration,
     /// Headers added to every answer of the API, a list of values for each name.
+    #[serde(deserialize_with = "sendable_headers")]
     pub headers: BTreeMap<String, Vec<String>>,
     /// Certificates. Without this section the server speaks plain HTTP.
     pub tls: Option<Tls>,
@@ -70,7 +74,7 @@ pub enum Net {
 
 /// The server's certificate, and what is asked of clients. All files are PEM and are read again when they change:
 /// new connections get the new ones, running connections are left alone.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct Tls {
     /// File with the server's certificate, followed by those of intermediate authorities.
     pub certificate: PathBuf,
@@ -78,16 +82,16 @@ pub struct Tls {
     pub key: PathBuf,
     /// Files with the authorities that client certificates must come from. Without any, no client certificate is
     /// asked for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub clientcas: Vec<PathBuf>,
     /// What is asked of clients when `clientcas` is set.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub clientauth: ClientAuth,
     /// Oldest version of TLS that is spoken. Distribution's `tls1.0` and `tls1.1` are read as `tls1.2`.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default)]
     pub minimumtls: TlsVersion,
     /// Cipher suites of TLS 1.2, by IANA's names; empty means all that are safe. Those of TLS 1.3 are always on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub ciphersuites: Vec<String>,
 }
 
@@ -152,6 +156,28 @@ pub struct Http2 {
     pub disabled: bool,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
+fn path_between_slashes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    if path.starts_with('/') && path.ends_with('/') {
+        return Ok(path);
+    }
+    let found = serde::de::Unexpected::Str(&path);
+    Err(D::Error::invalid_value(found, &"a path that begins and ends with a slash"))
+}
+
+fn sendable_headers<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
+    let headers = BTreeMap::<String, Vec<String>>::deserialize(deserializer)?;
+    for (name, values) in &headers {
+        if name.parse::<HeaderName>().is_err() {
+            return Err(D::Error::custom(format_args!("{name:?} is not a name of a header")));
+        }
+        if let Some(value) = values.iter().find(|value| HeaderValue::from_str(value).is_err()) {
+            return Err(D::Error::custom(format_args!(
+                "{value:?} is not a value that the header {name} can have"
+            )));
+        }
+    }
+    Ok(headers)
 }

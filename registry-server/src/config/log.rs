@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct Log {
-    /// Least severity that is logged. `debug` shows each storage operation.
+    /// Least severity that is logged.
     pub level: Level,
     /// Form of each line.
     pub formatter: Formatter,
@@ -46,7 +46,7 @@ pub enum Formatter {
     Json,
 }
 
-/// The log of requests, in Apache's combined format unless `formatter` is `json`.
+/// The log of requests. It does not depend on `level`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct AccessLog {

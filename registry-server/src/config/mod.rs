@@ -19,6 +19,8 @@ mod http;
 mod listing;
 mod log;
 mod parse;
+#[cfg(test)]
+mod reference;
 mod sparse;
 mod storage;
 

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use serde_json::{Map, Value};
 
-use super::Config;
+use super::{Config, Http, Tls};
 
 impl Serialize for Config {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut settings = all_settings(self).map_err(ser::Error::custom)?;
-        let mut defaults = all_settings(&Self::default()).map_err(ser::Error::custom)?;
+        let mut defaults = all_settings(&with_all_sections()).map_err(ser::Error::custom)?;
         keep_what_distribution_demands(&mut defaults);
         remove_defaults(&mut settings, &defaults);
         settings.serialize(serializer)
@@ -19,6 +19,11 @@ impl<'de> Deserialize<'de> for Config {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::deserialize(deserializer)
     }
+}
+
+/// The defaults, also of a section that is not there by default. Distribution demands all of `auth.htpasswd`.
+fn with_all_sections() -> Config {
+    Config { http: Http { tls: Some(Tls::default()), ..Http::default() }, ..Config::default() }
 }
 
 /// Each setting, also those at their default. Distribution takes a null for a value, so absent ones are left out.
@@ -48,7 +53,7 @@ fn remove_defaults(settings: &mut Map<String, Value>, defaults: &Map<String, Val
         (value, Some(default)) if value == default => false,
         (Value::Object(members), Some(Value::Object(defaults))) => {
             remove_defaults(members, defaults);
-            true
+            !members.is_empty()
         }
         _ => true,
     });
@@ -56,7 +61,7 @@ fn remove_defaults(settings: &mut Map<String, Value>, defaults: &Map<String, Val
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, Anonymous, Delete, Driver, Http, Inmemory, Storage};
+    use super::super::{Access, Anonymous, Auth, Delete, Driver, Htpasswd, Inmemory, Storage};
     use super::*;
 
     fn yaml(config: &Config) -> String {
@@ -75,7 +80,12 @@ mod tests {
     fn only_changed_settings_are_written() {
         let config = Config {
             access: Access { anonymous: Anonymous::Pull },
-            http: Http { draintimeout: std::time::Duration::from_secs(90), ..Http::default() },
+            auth: Auth { htpasswd: Some(Htpasswd { realm: "Registry".into(), path: "/h".into() }) },
+            http: Http {
+                draintimeout: std::time::Duration::from_secs(90),
+                tls: Some(Tls { certificate: "/c".into(), key: "/k".into(), ..Tls::default() }),
+                ..Http::default()
+            },
             storage: Storage {
                 driver: Driver::Inmemory(Inmemory {}),
                 delete: Delete { enabled: true },
@@ -86,8 +96,23 @@ mod tests {
 
         assert_eq!(
             yaml(&config),
-            "access:\n  anonymous: pull\nhttp:\n  draintimeout: 90s\nstorage:\n  delete:\n    enabled: true\n  \
-             inmemory: {}\nversion: '0.1'\n"
+            "access:
+  anonymous: pull
+auth:
+  htpasswd:
+    path: /h
+    realm: Registry
+http:
+  draintimeout: 90s
+  tls:
+    certificate: /c
+    key: /k
+storage:
+  delete:
+    enabled: true
+  inmemory: {}
+version: '0.1'
+"
         );
         assert_eq!(serde_yaml::from_str::<Config>(&yaml(&config)).unwrap(), config);
     }

@@ -10,10 +10,10 @@ use super::{Config, Error, Loaded};
 
 mod environment;
 mod forms;
-mod keys;
+pub(super) mod keys;
 mod locate;
 mod nearest;
-mod shape;
+pub(super) mod shape;
 mod sources;
 
 use shape::Shape;
@@ -191,6 +191,15 @@ health:
             (
                 "http: {relativeurls: perhaps}",
                 "3:22: http.relativeurls: found string \"perhaps\", expected true or false",
+            ),
+            (
+                "http: {prefix: /path}",
+                "3:16: http.prefix: found string \"/path\", expected a path that begins and ends with a slash",
+            ),
+            ("http: {headers: {'A B': [c]}}", "3:17: http.headers: \"A B\" is not a name of a header"),
+            (
+                "http: {headers: {A: [\"b\\n\"]}}",
+                "3:17: http.headers: \"b\\n\" is not a value that the header A can have",
             ),
             ("http: {net: udp}", "3:13: http.net: found `udp`, expected `tcp` or `unix`"),
             ("http: 5", "3:7: http: found integer `5`, expected keys with values"),

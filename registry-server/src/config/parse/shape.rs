@@ -20,14 +20,14 @@ impl<'a> Shape<'a> {
     }
 
     /// The shape of what is under `key`, be it a known key or an entry of a map.
-    pub(super) fn member(self, key: &str) -> Option<Self> {
+    pub(in crate::config) fn member(self, key: &str) -> Option<Self> {
         let known = self.0["properties"].get(key);
         let entry = || self.0.get("additionalProperties").filter(|schema| schema.is_object());
         known.or_else(entry).map(Self::new)
     }
 
     /// Whether keys are free to choose here.
-    pub(super) fn is_map(self) -> bool {
+    pub(in crate::config) fn is_map(self) -> bool {
         self.0.get("additionalProperties").is_some_and(|schema| *schema != Value::Bool(false))
     }
 
@@ -37,21 +37,26 @@ impl<'a> Shape<'a> {
     }
 
     /// Whether only text is expected.
-    pub(super) fn is_text(self) -> bool {
+    pub(in crate::config) fn is_text(self) -> bool {
         let choices = self.choices().next().is_some();
         choices || (self.has_type("string") && !self.has_type("integer"))
     }
 
     /// Whether a yes or no is expected.
-    pub(super) fn is_boolean(self) -> bool {
+    pub(in crate::config) fn is_boolean(self) -> bool {
         self.has_type("boolean")
     }
 
-    /// The words that are possible, where a word is expected.
-    pub(in crate::config) fn choices(self) -> impl Iterator<Item = &'a str> {
-        let listed = self.0["enum"].as_array().into_iter().flatten();
-        let documented = self.0["oneOf"].as_array().into_iter().flatten().map(|choice| &choice["const"]);
-        listed.chain(documented).filter_map(Value::as_str)
+    /// The words that are possible, where a word is expected, each with its schema.
+    pub(in crate::config) fn choices(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let choices = self.0["oneOf"].as_array().into_iter().flatten();
+        choices.filter_map(|choice| Some((choice["const"].as_str()?, choice)))
+    }
+
+    /// Whether `key` must be there.
+    #[cfg(test)]
+    pub(in crate::config) fn requires(self, key: &str) -> bool {
+        self.0["required"].as_array().is_some_and(|required| required.iter().any(|one| one == key))
     }
 
     /// Whether `name` is one of the possible types.
