@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::harness::content::{
     Content, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Random, manifest_of, noise, sha256,
 };
 use crate::harness::peer::Peer;
-use crate::harness::server::TestServer;
+use crate::harness::server::{SOON, TestServer};
 use crate::harness::tree::Tree;
 
 const CRASHES: u64 = 100;
@@ -32,7 +32,7 @@ async fn what_was_acknowledged_survives_a_hundred_crashes() {
             .map(|number| Pusher::new(number, random.next(), server.client(), Arc::clone(&promised)))
             .map(|pusher| tokio::spawn(pusher.push_until_the_server_dies()))
             .collect();
-        tokio::time::sleep(Duration::from_micros(random.below(200_000))).await;
+        crash_moment(&promised, &mut random).await;
         server.kill();
         for pusher in pushers {
             pusher.await.unwrap();
@@ -49,9 +49,20 @@ async fn what_was_acknowledged_survives_a_hundred_crashes() {
     }
     let promised = Arc::into_inner(promised).unwrap().into_inner().unwrap();
     println!("{} blobs and {} manifests were acknowledged", promised.blobs.len(), promised.manifests.len());
-    assert!(promised.manifests.len() > 20, "too few for the test to mean anything");
+    assert!(promised.manifests.len() > 50, "too few for the test to mean anything");
     promised.kept_by(&mut server.client()).await;
     promised.kept_by(&mut Peer::start(&server.root()).client()).await;
+}
+
+/// A random moment, measured in answers and then in time: on a busy machine as much happens as on an idle one.
+async fn crash_moment(promised: &Mutex<Promised>, random: &mut Random) {
+    let answers = || promised.lock().unwrap().answers;
+    let (enough, deadline) = (answers() + random.below(50), Instant::now() + SOON);
+    while answers() < enough {
+        assert!(Instant::now() < deadline, "the server has stopped to answer");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_micros(random.below(5000))).await;
 }
 
 fn seed_of_now() -> u64 {
@@ -61,6 +72,8 @@ fn seed_of_now() -> u64 {
 /// What the server has acknowledged.
 #[derive(Default)]
 struct Promised {
+    /// How many requests were answered at all.
+    answers: u64,
     /// Repository and digest.
     blobs: BTreeSet<(String, String)>,
     /// Repository and reference, with what the reference may lead to: the manifest acknowledged last, or one of
@@ -134,9 +147,15 @@ impl Pusher {
         self.push_manifest(name, reference, &manifest).await
     }
 
+    async fn send(&mut self, request: Request) -> anyhow::Result<Answer> {
+        let answer = self.client.try_send(request).await?;
+        self.promised.lock().unwrap().answers += 1;
+        Ok(answer)
+    }
+
     async fn push_blob(&mut self, name: &str, blob: &Content) -> anyhow::Result<Option<Answer>> {
         let digest = blob.digest();
-        let known = self.client.try_send(head(&format!("/v2/{name}/blobs/{digest}"))).await?;
+        let known = self.send(head(&format!("/v2/{name}/blobs/{digest}"))).await?;
         if known.status != 200 {
             let pushed = self.upload(name, &digest, blob.bytes.clone()).await?;
             if pushed.status != 201 {
@@ -151,24 +170,24 @@ impl Pusher {
         let uploads = format!("/v2/{name}/blobs/uploads/");
         let style = self.random.below(4);
         if style == 0 {
-            return self.client.try_send(post(&uploads).query("digest", digest).sends(bytes)).await;
+            return self.send(post(&uploads).query("digest", digest).sends(bytes)).await;
         }
-        self.client.try_send(post(&uploads)).await?;
+        self.send(post(&uploads)).await?;
         let finish = put(LOCATION).query("digest", digest);
         let half = bytes.len() / 2;
         let last: Request = match style {
             1 => finish.sends(bytes),
             2 => {
-                self.client.try_send(patch(LOCATION).sends(bytes.slice(..half))).await?;
+                self.send(patch(LOCATION).sends(bytes.slice(..half))).await?;
                 finish.sends(bytes.slice(half..))
             }
             _ => {
                 let pieces: Vec<Bytes> = bytes.chunks(1000).map(Bytes::copy_from_slice).collect();
-                self.client.try_send(patch(LOCATION).streams(futures::stream::iter(pieces))).await?;
+                self.send(patch(LOCATION).streams(futures::stream::iter(pieces))).await?;
                 finish
             }
         };
-        self.client.try_send(last).await
+        self.send(last).await
     }
 
     async fn push_manifest(
@@ -183,7 +202,7 @@ impl Pusher {
             digests.push(manifest.digest());
         }
         let request = put(&target).with("content-type", OCI_MANIFEST).sends(manifest.bytes.clone());
-        let answer = self.client.try_send(request).await?;
+        let answer = self.send(request).await?;
         if answer.status != 201 {
             return Ok(Some(answer));
         }

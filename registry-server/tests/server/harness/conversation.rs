@@ -2,6 +2,7 @@
 //! it says, and the exchanges that show it. Adding a test is adding a row. All rows of a table run, and those that
 //! failed are reported together.
 
+use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
@@ -31,7 +32,8 @@ pub(crate) struct Step {
     expectations: Vec<Expectation>,
 }
 
-type Expectation = Box<dyn Fn(&Answer) -> Result<(), String> + Send>;
+/// What is expected, in words, and whether an answer is so.
+type Expectation = (String, Box<dyn Fn(&Answer) -> bool + Send>);
 
 impl Request {
     /// The status that the answer has to have.
@@ -42,53 +44,43 @@ impl Request {
     /// Where the specification leaves a choice.
     pub(crate) fn gives_one_of(self, statuses: &[u16]) -> Step {
         let statuses = statuses.to_vec();
-        Step { request: self, expectations: Vec::new() }.and(move |answer| {
-            if statuses.contains(&answer.status) { Ok(()) } else { Err(format!("status {statuses:?}")) }
-        })
+        let step = Step { request: self, expectations: Vec::new() };
+        step.and(format!("status {statuses:?}"), move |answer| statuses.contains(&answer.status))
     }
 }
 
 impl Step {
-    /// Any further condition; the error says what was expected.
-    pub(crate) fn and(mut self, holds: impl Fn(&Answer) -> Result<(), String> + Send + 'static) -> Self {
-        self.expectations.push(Box::new(holds));
+    /// Any further condition, and how to say it.
+    pub(crate) fn and(
+        mut self,
+        expected: impl Into<String>,
+        holds: impl Fn(&Answer) -> bool + Send + 'static,
+    ) -> Self {
+        self.expectations.push((expected.into(), Box::new(holds)));
         self
     }
 
     pub(crate) fn header(self, name: &'static str, value: impl Into<String>) -> Self {
         let value = value.into();
-        self.and(move |answer| {
-            if answer.header(name) == Some(value.as_str()) { Ok(()) } else { Err(format!("{name}: {value}")) }
-        })
+        self.and(format!("{name}: {value}"), move |answer| answer.header(name) == Some(&value))
     }
 
     pub(crate) fn some_header(self, name: &'static str) -> Self {
-        self.and(
-            move |answer| {
-                if answer.headers.contains_key(name) { Ok(()) } else { Err(format!("a header {name}")) }
-            },
-        )
+        self.and(format!("a header {name}"), move |answer| answer.headers.contains_key(name))
     }
 
     pub(crate) fn no_header(self, name: &'static str) -> Self {
-        self.and(
-            move |answer| {
-                if answer.headers.contains_key(name) { Err(format!("no header {name}")) } else { Ok(()) }
-            },
-        )
+        self.and(format!("no header {name}"), move |answer| !answer.headers.contains_key(name))
     }
 
-    pub(crate) fn body(self, body: impl Into<bytes::Bytes>) -> Self {
+    pub(crate) fn body(self, body: impl Into<Bytes>) -> Self {
         let body = body.into();
-        self.and(move |answer| {
-            if answer.body == body { Ok(()) } else { Err(format!("the {} bytes of the body", body.len())) }
-        })
+        self.and(format!("the {} bytes of the body", body.len()), move |answer| answer.body == body)
     }
 
     pub(crate) fn json(self, body: Value) -> Self {
-        self.and(move |answer| {
-            let answered: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-            if answered == body { Ok(()) } else { Err(format!("the body {body}")) }
+        self.and(format!("the body {body}"), move |answer| {
+            serde_json::from_slice::<Value>(&answer.body).is_ok_and(|answered| answered == body)
         })
     }
 
@@ -100,9 +92,7 @@ impl Step {
     /// The error codes of the answer, in their order.
     pub(crate) fn codes(self, codes: &[&'static str]) -> Self {
         let codes = codes.to_vec();
-        self.and(
-            move |answer| if answer.codes() == codes { Ok(()) } else { Err(format!("the codes {codes:?}")) },
-        )
+        self.and(format!("the codes {codes:?}"), move |answer| answer.codes() == codes)
     }
 }
 
@@ -133,8 +123,8 @@ async fn run(server: &TestServer, steps: Vec<Step>) -> Result<(), String> {
 }
 
 fn unmet(method: &Method, answer: &Answer, expectations: &[Expectation]) -> Vec<String> {
-    let expected = expectations.iter().filter_map(|holds| holds(answer).err());
-    expected.chain(promises::broken(method, answer)).collect()
+    let unmet = expectations.iter().filter(|(_, holds)| !holds(answer)).map(|(expected, _)| expected.clone());
+    unmet.chain(promises::broken(method, answer)).collect()
 }
 
 impl TestServer {

@@ -24,9 +24,8 @@ const STATUS_OF_CODE: [(&str, u16); 19] = [
     ("UNAUTHORIZED", 401),
     ("UNAVAILABLE", 503),
     ("UNKNOWN", 500),
-    ("UNSUPPORTED", 405),
-    // A body that is too long has this code as well, with 413.
     ("SIZE_INVALID", 400),
+    ("UNSUPPORTED", 405),
 ];
 
 /// A sentence for each promise that the answer breaks.
@@ -77,7 +76,7 @@ fn broken_by_error(answer: &Answer) -> Vec<String> {
     for code in &codes {
         let status = STATUS_OF_CODE.iter().find(|(known, _)| known == code).map(|(_, status)| *status);
         let fits = match answer.status {
-            // Statuses that no code has of its own.
+            // More than one code may come with these.
             404 | 409 | 413 | 414 | 431 | 507 => status.is_some(),
             answered => status == Some(answered),
         };

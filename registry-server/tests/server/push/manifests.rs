@@ -138,10 +138,10 @@ async fn what_a_manifest_refers_to_has_to_be_there() {
     let rows = incomplete.map(|(says, manifest, missing)| {
         let digests: Vec<String> = missing.iter().map(|content| content.digest()).collect();
         let codes = vec!["MANIFEST_BLOB_UNKNOWN"; digests.len()];
-        let refused = push("incomplete", &manifest).gives(400).codes(&codes).and(move |answer| {
+        let refused = push("incomplete", &manifest).gives(400).codes(&codes);
+        let refused = refused.and(format!("each of {digests:?} in the body"), move |answer| {
             let text = String::from_utf8_lossy(&answer.body);
-            let all = digests.iter().all(|digest| text.contains(digest));
-            if all { Ok(()) } else { Err(format!("each of {digests:?} in the body")) }
+            digests.iter().all(|digest| text.contains(digest))
         });
         let by_digest = format!("{HERE}/{}", manifest.digest());
         let steps = [refused, head(&format!("{HERE}/incomplete")).gives(404), head(&by_digest).gives(404)];
