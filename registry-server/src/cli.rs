@@ -192,7 +192,7 @@ fn htpasswd(user: &str, cost: u32) -> Result<(), Failure> {
 
 fn checked_password(user: &str) -> anyhow::Result<String> {
     ensure!(
-        auth::check_user(user),
+        auth::is_valid_user(user),
         "user {user:?}: a name has no colon, no line break, no blank end and no leading #"
     );
     let password = read_password().context("read the password")?;

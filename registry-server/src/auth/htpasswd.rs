@@ -40,7 +40,7 @@ pub enum Error {
 
 /// Whether `user` can stand in a password file.
 #[must_use]
-pub fn check_user(user: &str) -> bool {
+pub fn is_valid_user(user: &str) -> bool {
     !user.is_empty() && !user.starts_with('#') && !user.contains([':', '\n', '\r']) && user.trim() == user
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Htpasswd {
     seen: Mutex<(Option<Stamp>, Instant)>,
     interval: Duration,
     verified: Verified,
-    /// Keeps bcrypt from taking every core.
+    /// Half the cores: a flood of wrong passwords leaves the others to those who are known.
     slots: Arc<Semaphore>,
 }
 
@@ -75,7 +75,9 @@ impl Htpasswd {
             seen: Mutex::new((Some(stamp), Instant::now() + INTERVAL)),
             interval: INTERVAL,
             verified: Verified::new().map_err(|_| Error::Random)?,
-            slots: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
+            slots: Arc::new(Semaphore::new(
+                available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+            )),
         })
     }
 
@@ -299,6 +301,17 @@ mod tests {
         assert!(htpasswd.verify("ann", "mended").await);
     }
 
+    #[tokio::test]
+    async fn other_requests_go_on_while_bcrypt_runs() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let htpasswd = open(file.path());
+        // The only thread of this test: bcrypt on it would hold up the timer.
+        tokio::select! {
+            _ = htpasswd.verify("ann", "secret") => panic!("an unknown user was refused in no time"),
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+        }
+    }
+
     #[test]
     fn names_that_would_break_the_file_are_known() {
         let rows = [
@@ -311,7 +324,7 @@ mod tests {
             (" a", false),
         ];
         for (user, usable) in rows {
-            assert_eq!(check_user(user), usable, "{user:?}");
+            assert_eq!(is_valid_user(user), usable, "{user:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ mod htpasswd;
 mod verified;
 
 use htpasswd::Htpasswd;
-pub use htpasswd::{Error, check_user};
+pub use htpasswd::{Error, is_valid_user};
 
 /// What a request is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -237,6 +237,7 @@ http:
             ("HTTP_ADR", "http.adr: unknown key, did you mean http.addr?"),
             ("PORT", "port: unknown key"),
             ("AUTH_SERVICE_HOST", "auth.service: unknown key"),
+            ("PROXY_SERVICE_HOST", "proxy.service: not used by this server"),
             ("STORAGE_PORT_5000_TCP", "storage.port: unknown key"),
             ("STORAGE_CACHE_BLOBDESCRIPTOR", "storage.cache: not used by this server"),
             ("NOTIFICATIONS_ENDPOINTS_0_URL", "notifications: not used by this server"),

@@ -1,6 +1,8 @@
 //! Keys that [`Config`](crate::config::Config) does not have: distribution's that this server does not serve, and
 //! those that nobody knows.
 
+use std::slice;
+
 use serde_json::Value;
 
 use super::nearest::nearest;
@@ -27,9 +29,9 @@ const OTHER_DRIVER: Support =
 const OTHER_AUTH: Support =
     Support::Refused("not a way of authentication of this server, expected htpasswd or none");
 
-/// Distribution's keys that are not in [`Config`](crate::config::Config), each for all that is under it. Checks
-/// have two names each: that of the file and that of variables.
-pub(in crate::config) const UNSUPPORTED: [(&str, Support); 32] = [
+/// Distribution's keys that are not in [`Config`](crate::config::Config), each for all that is under it and not named
+/// after it. Checks have two names each: that of the file and that of variables.
+pub(in crate::config) const UNSUPPORTED: [(&str, Support); 33] = [
     ("auth.none", Support::Needless),
     ("auth.silly", OTHER_AUTH),
     ("auth.token", OTHER_AUTH),
@@ -48,7 +50,8 @@ pub(in crate::config) const UNSUPPORTED: [(&str, Support); 32] = [
     ("middleware", Support::Unused),
     ("notifications", Support::Unused),
     ("policy", Support::Unused),
-    ("proxy", Support::Refused("this server is not a mirror of another")),
+    ("proxy", Support::Unused),
+    ("proxy.remoteurl", Support::Refused("this server is not a mirror of another")),
     ("redis", Support::Unused),
     ("reporting", Support::Unused),
     ("storage.azure", OTHER_DRIVER),
@@ -94,12 +97,17 @@ pub(super) fn check(
 }
 
 fn support(path: &[String], key: &str, origin: &Origin) -> Option<Support> {
-    let listed = UNSUPPORTED.iter().find(|(name, _)| *name == key).map(|(_, support)| *support);
+    let listed = UNSUPPORTED.iter().rfind(|(name, _)| is_under(key, name)).map(|(_, support)| *support);
     listed.or_else(|| match (path, origin) {
         ([section, _], Origin::File { .. }) if section == "storage" => Some(OTHER_DRIVER),
         ([section, _], Origin::File { .. }) if section == "auth" => Some(OTHER_AUTH),
         _ => None,
     })
+}
+
+/// Whether `key` is `name` or a key under it, both written with dots.
+fn is_under(key: &str, name: &str) -> bool {
+    key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Moves the paths of unknown keys into `unknown`. Those that hold nothing are dropped, but for drivers, which are
@@ -116,11 +124,20 @@ fn take_unknown(value: &mut Value, shape: Shape<'_>, path: &mut Vec<String>, unk
         match member {
             Some(member) => take_unknown(value, member, path, unknown),
             None if is_blank(value) && !is_choice => {}
+            None if is_divided(&path.join(".")) => {
+                let members = value.as_object().into_iter().flatten().filter(|(_, value)| !is_blank(value));
+                unknown.extend(members.map(|(key, _)| [path.as_slice(), slice::from_ref(key)].concat()));
+            }
             None => unknown.push(path.clone()),
         }
         path.pop();
         member.is_some()
     });
+}
+
+/// Whether keys under `key` fare differently.
+fn is_divided(key: &str) -> bool {
+    UNSUPPORTED.iter().any(|(name, _)| *name != key && is_under(name, key))
 }
 
 /// Whether nothing is set in `value`.

@@ -250,7 +250,7 @@ health:
             ("storage: inmemory\nauth: {ldap: }", format!("3:8: auth.ldap: {auth}")),
             (
                 "storage: inmemory\nproxy: {remoteurl: r}",
-                "3:1: proxy: this server is not a mirror of another".into(),
+                "3:9: proxy.remoteurl: this server is not a mirror of another".into(),
             ),
             (
                 "storage: inmemory\nhttp: {tls: {letsencrypt: {email: e}}}",
@@ -294,6 +294,7 @@ health:
             ("Http: {addr: ':80'}", "3:1: Http: unknown key, did you mean http?"),
             ("delete:\n  enabled: true", "3:1: delete: unknown key, did you mean storage.delete?"),
             ("aliens: 5", "3:1: aliens: unknown key"),
+            ("proxy: {remoteurl: '', username: u}", "3:24: proxy.username: not used by this server"),
             ("health: {http: [{uri: u}]}", "3:10: health.http: not used by this server"),
         ];
         for (text, expected) in rows {
