@@ -30,10 +30,11 @@ test: lint unit chart deny e2e conformance ## Run everything that must pass
 fmt: ## Format the code
 	cargo fmt --all
 lint: ## Check format, clippy, rustdoc and shell scripts
+	e2e/tools/install debian
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
-	e2e/tools/install debian && shellcheck $(SCRIPTS)
+	shellcheck $(SCRIPTS)
 unit: ## Run unit and integration tests, and check the generated files
 	$(CARGO_TEST)
 generate: ## Rewrite the generated files: CRDs, chart copies, reference pages, golden files

@@ -56,13 +56,13 @@ pub(super) async fn put(
 ) -> Result<Response<Body>, Error> {
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let bytes = collect(body).await?;
-    let pushed = app.registry.put_manifest(name, reference, content_type, bytes).await?;
+    let digest = app.registry.put_manifest(name, reference, content_type, bytes).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
-    let location = app.settings.location(&format!("v2/{name}/manifests/{}", pushed.digest));
+    let location = app.settings.location(&format!("v2/{name}/manifests/{digest}"));
     headers.insert(LOCATION, header_value(&location));
-    headers.insert(CONTENT_DIGEST, header_value(&pushed.digest.to_string()));
+    headers.insert(CONTENT_DIGEST, header_value(&digest.to_string()));
     // No `OCI-Subject` as long as there is no referrers API: a client that sees it does not set the tag by which
     // a referrer is found without that API.
     Ok(response)

@@ -20,15 +20,6 @@ pub struct StoredManifest {
     pub bytes: Bytes,
 }
 
-/// What a push of a manifest did.
-#[derive(Clone, Debug)]
-pub struct PushedManifest {
-    /// The manifest's digest.
-    pub digest: Digest,
-    /// The digest of the manifest that it is about, if any.
-    pub subject: Option<Digest>,
-}
-
 impl Registry {
     /// The manifest that a tag names or that has the digest.
     ///
@@ -55,7 +46,7 @@ impl Registry {
         Ok(StoredManifest { digest, media_type, bytes })
     }
 
-    /// Stores a manifest, exactly as it came, and lets the tag name it when the reference is one.
+    /// Stores a manifest, exactly as it came, lets the tag name it when the reference is one, and gives its digest.
     ///
     /// # Errors
     /// Nothing is written when the manifest cannot be kept ([`Error::ManifestInvalid`]), has another digest
@@ -70,7 +61,7 @@ impl Registry {
         reference: &Reference,
         content_type: Option<&str>,
         bytes: Bytes,
-    ) -> Result<PushedManifest> {
+    ) -> Result<Digest> {
         let digest = Hasher::digest(Algorithm::Sha256, &bytes);
         if let Reference::Digest(expected) = reference {
             check_digest(expected, &digest)?;
@@ -93,7 +84,7 @@ impl Registry {
         if !self.exists(Key::RevisionLink(name, &digest)).await? {
             self.write_link(Key::RevisionLink(name, &digest), &digest).await?;
         }
-        Ok(PushedManifest { digest, subject: manifest.subject().map(|subject| subject.digest.clone()) })
+        Ok(digest)
     }
 
     /// Deletes a manifest and all tags that name it.

@@ -14,7 +14,7 @@ mod uploads;
 use std::sync::Arc;
 
 pub use blobs::Blob;
-pub use manifests::{PushedManifest, StoredManifest};
+pub use manifests::StoredManifest;
 pub use uploads::Chunk;
 
 use crate::storage::{self, Durability, Key, Storage};

@@ -63,7 +63,7 @@ async fn push_image(
     let config = push_blob(registry, name, b"{}").await;
     let layer = push_blob(registry, name, layer).await;
     let manifest = image(&config, &layer);
-    registry.put_manifest(name, reference, Some(IMAGE), manifest).await.unwrap().digest
+    registry.put_manifest(name, reference, Some(IMAGE), manifest).await.unwrap()
 }
 
 #[tokio::test]
@@ -353,7 +353,7 @@ async fn content_is_written_before_links_and_tags_are_deleted_before_revisions()
     let pushed =
         registry.put_manifest(&name, &tag("v1"), Some(IMAGE), image(&config, &config)).await.unwrap();
     assert_eq!(writes(), ["put blobs", "put revisions", "put index", "put current"]);
-    registry.delete_manifest(&name, &pushed.digest).await.unwrap();
+    registry.delete_manifest(&name, &pushed).await.unwrap();
     assert_eq!(writes(), ["delete current", "delete index", "delete revisions"]);
 }
 

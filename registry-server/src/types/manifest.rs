@@ -59,7 +59,6 @@ struct View {
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
-    subject: Option<Descriptor>,
 }
 
 /// Just enough to name the kind of bytes that were checked when they were pushed.
@@ -130,12 +129,6 @@ impl Manifest {
     pub fn children(&self) -> impl Iterator<Item = &Digest> {
         self.view.manifests.iter().flatten().map(|descriptor| &descriptor.digest)
     }
-
-    /// The manifest that this one is about, if any.
-    #[must_use]
-    pub fn subject(&self) -> Option<&Descriptor> {
-        self.view.subject.as_ref()
-    }
 }
 
 impl View {
@@ -192,7 +185,6 @@ mod tests {
         let blobs: Vec<String> = manifest.blobs().map(ToString::to_string).collect();
         assert_eq!(blobs, [digest("aa"), digest("bb")]);
         assert_eq!(manifest.children().count(), 0);
-        assert_eq!(manifest.subject().unwrap().digest.to_string(), digest("dd"));
         assert_eq!(manifest.bytes(), text.as_bytes());
     }
 
