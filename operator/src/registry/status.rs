@@ -1,4 +1,4 @@
-//! Fifth step: what the Registry's status says, by the rules of kstatus. Pure, but for [`write`].
+//! Fifth step: what the Registry's status says, by the rules of kstatus. Pure, but for [`write()`].
 //!
 //! `Ready` is true when the whole spec is in effect and the registry answers. It answers when its Deployment has as many
 //! available Pods as were asked for and the Service has a ready address. A Pod is ready only while the server's own
