@@ -29,13 +29,12 @@ stop: ## Remove all that `make run` has started
 test: lint unit chart deny e2e conformance ## Run everything that must pass
 fmt: ## Format the code
 	cargo fmt --all
-lint: ## Check format, clippy, rustdoc and shell scripts
-	e2e/tools/install debian
+lint: debian ## Check format, clippy, rustdoc and shell scripts
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	shellcheck $(SCRIPTS)
-unit: ## Run unit and integration tests, and check the generated files
+unit: debian ## Run unit and integration tests, and check the generated files
 	$(CARGO_TEST)
 generate: ## Rewrite the generated files: CRDs, chart copies, reference pages, golden files
 	UPDATE_GENERATED=1 $(CARGO_TEST)
@@ -48,7 +47,7 @@ $(DENY):
 	env -u CARGO_TARGET_DIR cargo install --debug --locked --version 0.20.2 --root $(@D)/.. cargo-deny
 
 .PHONY: binaries images chart manifest
-binaries: ## Build the static programs into dist/$(ARCH) (arm64: on such a machine)
+binaries: debian ## Build the static programs into dist/$(ARCH) (arm64: on such a machine)
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bins -p operator -p registry-server --target $(TARGET)
 	install -D --mode 0755 --target-directory dist/$(ARCH) $(CARGO_TARGET_DIR)/$(TARGET)/release/{operator,registry-server}
 images: binaries ## Build the images into dist/*.tar
@@ -67,13 +66,15 @@ e2e: ## Run the whole-system tests on a cluster (local unless KUBECONFIG is set)
 conformance: binaries ## Run the OCI distribution-spec's own suite against the server
 	@e2e/conformance
 
-.PHONY: cluster-up cluster-down cluster-shell tools clean
+.PHONY: cluster-up cluster-down cluster-shell debian tools clean
 cluster-up: ## Start the local test cluster
 	@e2e/cluster/cluster up
 cluster-down: ## Stop it; nothing is left behind
 	@e2e/cluster/cluster down
 cluster-shell: ## A shell with kubectl on it
 	@e2e/cluster/cluster shell
+debian:
+	@e2e/tools/install debian
 tools: $(DENY) ## Build all pinned third-party tools into the cache
 	@e2e/tools/install debian docker-registry $(patsubst e2e/tools/%/go.mod,%,$(wildcard e2e/tools/*/go.mod))
 clean: ## Remove what was built in the tree; the cache stays
