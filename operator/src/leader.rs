@@ -61,10 +61,11 @@ impl Election {
     /// Returns once this process leads.
     pub async fn acquire(&mut self) {
         loop {
-            match self.attempt().await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, lease = self.name, "the lease cannot be reached"),
+            match timeout(RENEW_DEADLINE, self.attempt()).await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "the lease cannot be reached"),
+                Err(_) => tracing::warn!(lease = self.name, "the API server does not answer"),
             }
             sleep(RETRY_PERIOD).await;
         }
