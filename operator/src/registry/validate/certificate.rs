@@ -135,3 +135,107 @@ fn existing(name: &str, found: &Found) -> Existing {
 fn readable(secret: Option<&Secret>) -> Option<KeyPairPem> {
     secrets::key_pair(secret, "", TLS_SECRET_FIELD).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Certificate, certificate};
+    use crate::api::registry::RegistrySpec;
+    use crate::children::Kind;
+    use crate::registry::dereference::Found;
+    use crate::registry::validate::Defaults;
+    use crate::tls::{self, Existing, KeyPairPem, SubjectNames, inspect};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use jiff::{SignedDuration, Timestamp};
+    use serde_json::{Value, json};
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn decide(tls: &Value, found: &Found, now: Timestamp) -> (Certificate, Option<String>) {
+        let spec: RegistrySpec =
+            serde_json::from_value(json!({"storage": {"filesystem": {"size": "1Gi"}}, "tls": tls})).unwrap();
+        let defaults = Defaults { server_image: String::new(), cluster_domain: "cluster.local".to_owned() };
+        let (certificate, problem) = certificate("hub", "team-a", &spec, found, &defaults, now).unwrap();
+        (certificate, problem.map(|problem| problem.reason().to_string()))
+    }
+
+    /// A cluster in which the Service has these addresses.
+    fn with_service(addresses: &Value) -> Found {
+        let mut found = Found::default();
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hub"},
+            "spec": {"clusterIPs": addresses}});
+        found.live.insert(Kind::Service, serde_json::from_value(service).unwrap());
+        found
+    }
+
+    #[test]
+    fn the_certificate_names_the_service_in_every_way_it_is_called() {
+        let found = with_service(&json!(["10.96.0.7", "fd00::7"]));
+        let (Certificate::Own(material), None) = decide(&json!({"selfSigned": {}}), &found, now()) else {
+            panic!("no certificate");
+        };
+        // Made for exactly these names, it is kept when asked for them again.
+        let names = SubjectNames {
+            hosts: ["hub", "hub.team-a", "hub.team-a.svc", "hub.team-a.svc.cluster.local", "localhost"]
+                .map(str::to_owned)
+                .into(),
+            addresses: ["10.96.0.7", "fd00::7", "127.0.0.1", "::1"]
+                .map(|address| address.parse().unwrap())
+                .into(),
+        };
+        let existing = Existing {
+            authority: Some(material.authority.clone()),
+            leaf: Some(material.leaf.clone()),
+            bundle: Some(material.bundle.clone()),
+        };
+        assert_eq!(tls::ensure(&existing, "team-a/hub", &names, now()).unwrap(), *material);
+    }
+
+    #[test]
+    fn a_certificate_waits_for_an_address_unless_there_will_be_none() {
+        let own = json!({"selfSigned": {}});
+        assert_eq!(decide(&own, &Found::default(), now()).0, Certificate::AwaitsAddress);
+        assert_eq!(decide(&own, &with_service(&json!([])), now()).0, Certificate::AwaitsAddress);
+        assert!(matches!(decide(&own, &with_service(&json!(["None"])), now()).0, Certificate::Own(_)));
+    }
+
+    #[test]
+    fn a_secret_of_the_users_is_checked_before_it_is_mounted() {
+        let names = SubjectNames { hosts: ["hub".to_owned()].into(), ..SubjectNames::default() };
+        let made = || tls::ensure(&Existing::default(), "x", &names, now()).unwrap().leaf;
+        let (good, other) = (made(), made());
+        let end = inspect(&good).unwrap();
+        let secret = |pair: &KeyPairPem| json!({"tls.crt": STANDARD.encode(&pair.certificate), "tls.key": STANDARD.encode(&pair.key)});
+        let mixed = KeyPairPem { key: other.key.clone(), ..good.clone() };
+        let later = end + SignedDuration::from_secs(1);
+        for (data, now, not_after, problem) in [
+            (secret(&good), now(), Some(end), None),
+            (secret(&good), later, Some(end), Some("CertificateExpired")),
+            (secret(&mixed), now(), None, Some("CertificateMalformed")),
+            (
+                json!({"tls.crt": STANDARD.encode("x"), "tls.key": ""}),
+                now(),
+                None,
+                Some("CertificateMalformed"),
+            ),
+            (json!({"tls.crt": ""}), now(), None, Some("SecretKeyMissing")),
+        ] {
+            let object = json!({"metadata": {"name": "mine"}, "data": data});
+            let found =
+                Found { certificate: Some(serde_json::from_value(object).unwrap()), ..Found::default() };
+            let expected =
+                (Certificate::Provided { secret: "mine".to_owned(), not_after }, problem.map(str::to_owned));
+            assert_eq!(decide(&json!({"secretRef": {"name": "mine"}}), &found, now), expected);
+        }
+        let missing = decide(&json!({"secretRef": {"name": "mine"}}), &Found::default(), now());
+        assert_eq!(missing.1.as_deref(), Some("SecretNotFound"));
+    }
+
+    #[test]
+    fn without_tls_nothing_is_mounted() {
+        let (certificate, problem) = decide(&json!({"disabled": {}}), &Found::default(), now());
+        assert_eq!((certificate.secret("hub"), certificate.due(), problem), (None, None, None));
+    }
+}

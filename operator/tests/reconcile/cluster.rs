@@ -1,0 +1,169 @@
+//! A cluster in memory: just enough of an API server for a reconcile to read and write.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use kube::Client;
+use kube::client::Body;
+use operator::merge::merge;
+use serde_json::{Map, Value, json};
+
+/// Objects by path, and a record of every write.
+#[derive(Clone, Default)]
+pub(crate) struct Cluster(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Value>,
+    writes: Vec<String>,
+    events: Vec<String>,
+    failures: BTreeMap<String, u16>,
+    version: u64,
+}
+
+impl Cluster {
+    /// A client of this cluster.
+    pub(crate) fn client(&self) -> Client {
+        let cluster = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let cluster = cluster.clone();
+            async move { Ok::<_, Infallible>(cluster.serve(request).await) }
+        });
+        Client::new(service, "team-a")
+    }
+
+    /// The object at `path`, such as `services/hub`.
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        self.0.lock().unwrap().objects.get(path).cloned()
+    }
+
+    /// Puts `object` at `path`, as somebody else would.
+    pub(crate) fn put(&self, path: &str, mut object: Value) {
+        let mut state = self.0.lock().unwrap();
+        state.version += 1;
+        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        state.objects.insert(path.to_owned(), object);
+    }
+
+    /// Changes the object at `path`, as somebody else would.
+    pub(crate) fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
+        let mut object = self.get(path).unwrap();
+        change(&mut object);
+        self.put(path, object);
+    }
+
+    /// Deletes the object at `path`, as somebody else would.
+    pub(crate) fn remove(&self, path: &str) {
+        self.0.lock().unwrap().objects.remove(path).unwrap();
+    }
+
+    /// Answers every write to `path` with the status `code`.
+    pub(crate) fn fail(&self, path: &str, code: u16) {
+        self.0.lock().unwrap().failures.insert(path.to_owned(), code);
+    }
+
+    /// Answers as usual again.
+    pub(crate) fn heal(&self) {
+        self.0.lock().unwrap().failures.clear();
+    }
+
+    /// The paths of all objects.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.0.lock().unwrap().objects.keys().cloned().collect()
+    }
+
+    /// The writes since the last call, as `METHOD path`, without Events.
+    pub(crate) fn take_writes(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().writes)
+    }
+
+    /// The reasons of the Events since the last call.
+    pub(crate) fn take_events(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().events)
+    }
+
+    async fn serve(&self, request: Request<Body>) -> Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let whole = parts.uri.path();
+        let path = whole.rsplit_once("/team-a/").map_or(whole, |(_, path)| path);
+        let mut state = self.0.lock().unwrap();
+        let (code, answer) = match parts.method {
+            Method::GET if is_list(path) => (200, state.list(path, parts.uri.query().unwrap_or_default())),
+            Method::GET => {
+                state.objects.get(path).map_or_else(|| failure(404), |object| (200, object.clone()))
+            }
+            Method::POST => {
+                state.events.push(body["reason"].as_str().unwrap().to_owned());
+                (201, body)
+            }
+            method => state.write(&method, path, &body),
+        };
+        Response::builder().status(code).body(Full::from(answer.to_string())).unwrap()
+    }
+}
+
+impl State {
+    fn list(&self, path: &str, query: &str) -> Value {
+        let kind = path.rsplit('/').next().unwrap();
+        let wanted: Vec<(String, String)> = query
+            .split('&')
+            .filter_map(|pair| pair.strip_prefix("labelSelector="))
+            .flat_map(|selector| selector.split("%2C").map(str::to_owned).collect::<Vec<_>>())
+            .filter_map(|term| {
+                let term = term.replace("%2F", "/").replace("%3D", "=");
+                term.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))
+            })
+            .collect();
+        let items = self.objects.iter().filter(|(path, object)| {
+            let labels = &object["metadata"]["labels"];
+            path.starts_with(&format!("{kind}/"))
+                && wanted.iter().all(|(key, value)| labels[key.as_str()] == value.as_str())
+        });
+        let items: Vec<&Value> = items.map(|(_, object)| object).collect();
+        json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
+    }
+
+    fn write(&mut self, method: &Method, path: &str, body: &Value) -> (u16, Value) {
+        self.writes.push(format!("{method} {path}"));
+        if let Some(code) = self.failures.get(path) {
+            return failure(*code);
+        }
+        if method == Method::DELETE {
+            return self.objects.remove(path).map_or_else(|| failure(404), |object| (200, object));
+        }
+        let path = path.trim_end_matches("/status");
+        let before = self.objects.get(path).cloned();
+        let mut after: Map<String, Value> =
+            before.clone().map_or_else(Map::new, |object| object.as_object().unwrap().clone());
+        merge(&mut after, body.as_object().unwrap());
+        let mut after = Value::Object(after);
+        if path.starts_with("services/") {
+            after["spec"]["clusterIP"] = json!("10.96.0.7");
+            after["spec"]["clusterIPs"] = json!(["10.96.0.7"]);
+        }
+        if before.as_ref() != Some(&after) {
+            self.version += 1;
+            after["metadata"]["resourceVersion"] = json!(self.version.to_string());
+            self.objects.insert(path.to_owned(), after.clone());
+        }
+        (200, after)
+    }
+}
+
+/// The paths of this namespace are `kind` or `kind/name`; storage classes are of no namespace.
+fn is_list(path: &str) -> bool {
+    !path.contains('/') || path.ends_with("/storageclasses")
+}
+
+fn failure(code: u16) -> (u16, Value) {
+    let reason = if code == 404 { "NotFound" } else { "Refused" };
+    let status = json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+        "message": format!("refused with {code}"), "reason": reason, "code": code});
+    (code, status)
+}
