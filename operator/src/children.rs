@@ -110,7 +110,8 @@ impl Live {
 /// To whom an object belongs, seen from one Registry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ownership {
-    /// It is this Registry's: by owner reference, or labelled for it and owned by nobody (a retained volume).
+    /// It is this Registry's: by owner reference, or owned by nobody (a retained volume) and either labelled for it or
+    /// once written by the operator, under a name that only a Registry of this name leads to.
     Ours,
     /// It was a former Registry's of the same name and is about to be collected.
     Predecessors,
@@ -123,7 +124,8 @@ pub enum Ownership {
 pub fn ownership(object: &DynamicObject, registry: &str, uid: &str) -> Ownership {
     let owners = object.owner_references();
     let labelled = object.labels().get(names::REGISTRY_LABEL).is_some_and(|value| value == registry);
-    if owners.iter().any(|owner| owner.uid == uid) || (owners.is_empty() && labelled) {
+    let written = object.annotations().contains_key(names::APPLIED_ANNOTATION);
+    if owners.iter().any(|owner| owner.uid == uid) || (owners.is_empty() && (labelled || written)) {
         Ownership::Ours
     } else if labelled && owners.iter().any(|owner| owner.kind == "Registry" && owner.name == registry) {
         Ownership::Predecessors
@@ -152,6 +154,7 @@ mod tests {
             (json!({"name": "hub", "ownerReferences": owner("1")}), Ownership::Ours),
             (json!({"name": "hub", "labels": label}), Ownership::Ours),
             (json!({"name": "hub", "labels": label, "ownerReferences": owner("2")}), Ownership::Predecessors),
+            (json!({"name": "hub", "annotations": {"windlass.dev/applied": "0"}}), Ownership::Ours),
             (json!({"name": "hub"}), Ownership::Foreign),
             (json!({"name": "hub", "ownerReferences": owner("2")}), Ownership::Foreign),
             (json!({"name": "hub", "labels": {"windlass.dev/registry": "other"}}), Ownership::Foreign),

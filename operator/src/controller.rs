@@ -1,5 +1,6 @@
 //! Wiring: what is watched, which Registry each event concerns, and how often things are tried.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use kube::runtime::{WatchStreamExt, predicates, watcher};
 use kube::{Client, Resource, ResourceExt};
 
 use crate::api::registry::Registry;
-use crate::api::status::STORAGE_READY;
+use crate::api::status::{READY, Reason, STORAGE_READY};
 use crate::apply::server_message;
 use crate::context::Context;
 use crate::names;
@@ -60,16 +61,18 @@ async fn control(context: Arc<Context>, scope: Option<&str>, concurrency: u16, s
     let every = watcher::Config::default;
     let of_secrets = reader.clone();
     let of_claims = reader.clone();
+    let of_rivals = reader.clone();
     let of_classes = reader.clone();
     let controller = Controller::for_stream(registries, reader.clone())
         .with_config(Config::default().concurrency(concurrency).debounce(DEBOUNCE))
-        .watches(metadata::<Deployment>(client, scope), labelled(), |object| by_label(&object))
-        .watches(metadata::<Service>(client, scope), labelled(), |object| by_label(&object))
-        .watches(metadata::<ConfigMap>(client, scope), labelled(), |object| by_label(&object))
-        .watches(metadata::<ServiceAccount>(client, scope), labelled(), |object| by_label(&object))
-        .watches(metadata::<Pod>(client, scope), labelled(), |object| by_label(&object))
-        .watches(metadata::<EndpointSlice>(client, scope), labelled(), |object| by_label(&object))
+        .watches(metadata::<Deployment>(client, scope), labelled(), |object| by_child(&object))
+        .watches(metadata::<Service>(client, scope), labelled(), |object| by_child(&object))
+        .watches(metadata::<ConfigMap>(client, scope), labelled(), |object| by_child(&object))
+        .watches(metadata::<ServiceAccount>(client, scope), labelled(), |object| by_child(&object))
+        .watches(metadata::<Pod>(client, scope), labelled(), |object| by_child(&object))
+        .watches(metadata::<EndpointSlice>(client, scope), labelled(), |object| by_child(&object))
         .watches(metadata::<Secret>(client, scope), every(), move |secret| by_secret(&of_secrets, &secret))
+        .watches(metadata::<Registry>(client, scope), every(), move |rival| by_rival(&of_rivals, &rival))
         .watches(metadata::<PersistentVolumeClaim>(client, scope), every(), move |claim| {
             by_claim(&of_claims, &claim)
         });
@@ -113,13 +116,17 @@ where
     api(client, namespace)
 }
 
-/// The Registry that an object is labelled for.
-fn by_label<K>(object: &PartialObjectMeta<K>) -> Option<ObjectRef<Guarded>> {
-    let registry = object.metadata.labels.as_ref()?.get(names::REGISTRY_LABEL)?;
-    Some(ObjectRef::new(registry).within(object.metadata.namespace.as_ref()?))
+/// The Registries that an object is labelled for or owned by. It takes both: either may be what somebody has changed.
+fn by_child<K>(object: &PartialObjectMeta<K>) -> Vec<ObjectRef<Guarded>> {
+    let Some(namespace) = &object.metadata.namespace else { return Vec::new() };
+    let label = object.metadata.labels.iter().filter_map(|labels| labels.get(names::REGISTRY_LABEL));
+    let owners = object.metadata.owner_references.iter().flatten();
+    let owners = owners.filter(|owner| owner.kind == Registry::kind(&())).map(|owner| &owner.name);
+    let registries: BTreeSet<&String> = label.chain(owners).collect();
+    registries.into_iter().map(|registry| ObjectRef::new(registry).within(namespace)).collect()
 }
 
-/// The Registry that a Secret is labelled for, and those that name it.
+/// The Registries whose child a Secret is, and those that name it.
 fn by_secret(registries: &Store<Guarded>, secret: &PartialObjectMeta<Secret>) -> Vec<ObjectRef<Guarded>> {
     let name = secret.name_any();
     let named = registries_where(registries, |registry| {
@@ -128,7 +135,7 @@ fn by_secret(registries: &Store<Guarded>, secret: &PartialObjectMeta<Secret>) ->
             && (auth.is_some_and(|reference| reference.name == name)
                 || registry.spec.tls.secret_ref.as_ref().is_some_and(|reference| reference.name == name))
     });
-    by_label(secret).into_iter().chain(named).collect()
+    by_child(secret).into_iter().chain(named).collect()
 }
 
 /// The Registries that mount a claim.
@@ -139,6 +146,15 @@ fn by_claim(
     let name = claim.name_any();
     registries_where(registries, |registry| {
         registry.namespace() == claim.namespace() && claim_name(registry) == name
+    })
+}
+
+/// The Registries that wait for a claim which a Registry of their namespace may have just given up.
+fn by_rival(registries: &Store<Guarded>, rival: &PartialObjectMeta<Registry>) -> Vec<ObjectRef<Guarded>> {
+    registries_where(registries, |registry| {
+        let ready = registry.status.as_ref().and_then(|status| status.condition(READY));
+        let is_waiting = ready.is_some_and(|ready| ready.reason == Reason::ClaimTaken.to_string());
+        is_waiting && registry.namespace() == rival.namespace() && registry.name_any() != rival.name_any()
     })
 }
 
@@ -217,7 +233,7 @@ fn chain(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Guarded, by_claim, by_label, by_secret, chain, unready};
+    use super::{Guarded, by_child, by_claim, by_rival, by_secret, chain, unready};
     use crate::registry::{Error, dereference};
     use kube::core::PartialObjectMeta;
     use kube::runtime::reflector::{ObjectRef, Store, store};
@@ -246,12 +262,38 @@ mod tests {
     }
 
     #[test]
-    fn an_event_concerns_the_registry_of_the_label_in_its_namespace() {
-        let child =
-            object::<k8s_openapi::api::core::v1::Pod>("p", "n", &json!({"windlass.dev/registry": "hub"}));
-        let found = by_label(&child).unwrap();
-        assert_eq!((found.name.as_str(), found.namespace.as_deref()), ("hub", Some("n")));
-        assert!(by_label(&object::<k8s_openapi::api::core::v1::Pod>("p", "n", &json!({}))).is_none());
+    fn an_event_concerns_the_registry_of_the_label_and_the_owner() {
+        let owned = |labels: &Value, owner: &str| {
+            let mut child = object::<k8s_openapi::api::core::v1::Pod>("p", "n", labels);
+            let owner = json!([{"apiVersion": "v", "kind": owner, "name": "hub", "uid": "1"}]);
+            child.metadata.owner_references = Some(serde_json::from_value(owner).unwrap());
+            names(by_child(&child))
+        };
+        let label = |name: &str| json!({"windlass.dev/registry": name});
+        assert_eq!(owned(&label("hub"), "Registry"), ["hub"]);
+        assert_eq!(owned(&label("hub"), "ReplicaSet"), ["hub"]);
+        assert_eq!(owned(&json!({}), "Registry"), ["hub"]);
+        assert_eq!(owned(&label("other"), "Registry"), ["hub", "other"]);
+        assert_eq!(owned(&json!({}), "ReplicaSet"), [""; 0]);
+    }
+
+    #[test]
+    fn a_registry_that_goes_concerns_those_that_wait_for_its_claim() {
+        let filesystem = json!({"filesystem": {"existingClaim": "c"}});
+        let registries =
+            known(&[("hub", json!({"storage": filesystem})), ("calm", json!({"storage": filesystem}))]);
+        assert_eq!(names(by_rival(&registries, &object("first", "n", &json!({})))), [""; 0]);
+        let (reader, mut writer) = store();
+        for (name, reason) in [("hub", "ClaimTaken"), ("calm", "Available"), ("first", "ClaimTaken")] {
+            let condition = json!({"type": "Ready", "status": "False", "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            let object = json!({"apiVersion": "windlass.dev/v1alpha1", "kind": "Registry",
+                "metadata": {"name": name, "namespace": "n"}, "spec": {"storage": filesystem},
+                "status": {"conditions": [condition]}});
+            writer.apply_watcher_event(&Event::Apply(serde_json::from_value(object).unwrap()));
+        }
+        assert_eq!(names(by_rival(&reader, &object("first", "n", &json!({})))), ["hub"]);
+        assert_eq!(names(by_rival(&reader, &object("first", "m", &json!({})))), [""; 0]);
     }
 
     #[test]
