@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::body::Body;
 use super::error::Error;
@@ -60,6 +60,9 @@ impl Dispatcher {
             Err(error) => Err(error.into()),
         };
         let mut response = answered.unwrap_or_else(Error::into_response);
+        if parts.method == Method::HEAD {
+            response = without_body(response);
+        }
         let headers = response.headers_mut();
         headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
         headers.insert(REQUEST_ID, header_value(&record.id));
@@ -152,6 +155,15 @@ fn basic_credentials(value: &HeaderValue) -> Option<Credentials> {
     let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
     let (user, password) = decoded.split_once(':')?;
     Some(Credentials::new(user, password))
+}
+
+/// The answer to HEAD: what GET would say of the body, and no body (RFC 9110 §9.3.2). Over HTTP/1 hyper sends none
+/// anyway; over HTTP/2 it would send what there is, and clients take that for a broken connection.
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+    response.map(|_| Body::empty())
 }
 
 #[cfg(test)]

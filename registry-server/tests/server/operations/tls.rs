@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::client::{Answer, Request, get, post};
+use crate::harness::client::{Answer, Request, get, head, post};
 use crate::harness::content::{noise, sha256};
 use crate::harness::raw;
 use crate::harness::server::{TestServer, eventually};
@@ -48,6 +48,21 @@ async fn http_2_is_chosen_by_those_who_offer_it() {
         let pull = get(answer.location().unwrap());
         let (answer, _) = exchange(server.address(), &config, pull).await.unwrap();
         assert_eq!((answer.status, answer.body), (200, blob));
+    }
+}
+
+/// hyper drops such a body over HTTP/1; over HTTP/2 clients take one for a broken connection.
+#[tokio::test]
+async fn an_answer_to_head_has_no_body_in_either_version() {
+    let (server, authority) = server_with_tls(&json!({}));
+    for offered in [H2, HTTP1] {
+        let mut config = authority.trusting();
+        config.alpn_protocols = vec![offered.to_vec()];
+        for (path, status) in [("/v2/", 200), ("/v2/operations/tls/manifests/none", 404)] {
+            let (answer, _) = exchange(server.address(), &config, head(path)).await.unwrap();
+            assert_eq!((answer.status, answer.body.len()), (status, 0), "{answer}");
+            assert!(answer.header("content-length").is_some_and(|length| length != "0"), "{answer}");
+        }
     }
 }
 
