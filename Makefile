@@ -32,6 +32,7 @@ fmt: ## Format the code
 lint: debian ## Check format, clippy, rustdoc and shell scripts
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --test cluster --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	shellcheck $(SCRIPTS)
 unit: debian ## Run unit and integration tests, and check the generated files
@@ -62,7 +63,7 @@ manifest: ## Render the chart into dist/windlass.yaml, for those without Helm
 
 .PHONY: e2e conformance
 e2e: ## Run the whole-system tests on a cluster (local unless KUBECONFIG is set)
-	. e2e/environment.sh && e2e/install && $(CARGO_TEST) --test cluster
+	. e2e/environment.sh && e2e/install && $(CARGO_TEST) --test cluster -- --test-threads 8
 conformance: binaries ## Run the OCI distribution-spec's own suite against the server
 	@e2e/conformance
 

@@ -13,7 +13,7 @@ if [[ $KUBECONFIG == "$("$cluster" kubeconfig 2>/dev/null)" ]]; then
     # shellcheck disable=SC2034  # for the scripts that source this
     is_local=1
 fi
-programs=$("$root/e2e/tools/install" debian helm kubernetes)
+programs=$("$root/e2e/tools/install" clients debian helm kubernetes)
 PATH=${programs//$'\n'/:}:$PATH
 export KUBECONFIG PATH
 

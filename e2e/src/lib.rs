@@ -1,1 +1,21 @@
-//! Harness of the whole-system tests.
+//! Harness of the whole-system tests: real clients and a real cluster, each test in a namespace of its own.
+//!
+//! It owns what tests share: reaching the cluster, waiting, clients, and saying what went wrong. What is expected of
+//! Windlass stands in `tests/`, a file for each behaviour; the one exception is [`kstatus`], whose rules hold for every
+//! status that any test sees.
+//!
+//! The operator is installed before the tests run, by `e2e/install`.
+
+pub mod cluster;
+mod explain;
+pub mod forward;
+pub mod hello;
+pub mod http;
+pub mod kstatus;
+pub mod namespace;
+pub mod node_trust;
+pub mod oci;
+pub mod registry;
+pub mod system;
+pub mod tools;
+pub mod wait;

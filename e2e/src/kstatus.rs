@@ -1,0 +1,248 @@
+//! kstatus, by which Flux and others read the state of any object, and what it asks of ours.
+//!
+//! The rules are those of `pkg/kstatus/status` in kubernetes-sigs/cli-utils.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::ensure;
+use futures::StreamExt;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use operator::api::registry::Registry;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::namespace::Namespace;
+
+/// What tools take an object for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kstatus {
+    /// It is as its spec says.
+    Current,
+    /// Somebody is at work on it.
+    InProgress,
+    /// It will not get better by itself.
+    Failed,
+    /// It is being deleted.
+    Terminating,
+}
+
+/// The state of a custom resource, as kstatus reads it.
+#[must_use]
+pub fn kstatus(object: &Value) -> Kstatus {
+    let is = |type_, expected| condition(object, type_).is_some_and(|found| found["status"] == expected);
+    let observed = &object["status"]["observedGeneration"];
+    if !object["metadata"]["deletionTimestamp"].is_null() {
+        Kstatus::Terminating
+    } else if !observed.is_null() && *observed != object["metadata"]["generation"] {
+        Kstatus::InProgress
+    } else if is("Reconciling", "True") {
+        Kstatus::InProgress
+    } else if is("Stalled", "True") {
+        Kstatus::Failed
+    } else if condition(object, "Ready").is_some() && !is("Ready", "True") {
+        Kstatus::InProgress
+    } else {
+        Kstatus::Current
+    }
+}
+
+/// Every state of every Registry of a namespace, in the order in which they came.
+pub struct Recorder {
+    states: Arc<Mutex<Vec<Value>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Recorder {
+    /// Records from now on.
+    #[must_use]
+    pub fn start(namespace: &Namespace) -> Self {
+        let resource = ApiResource::erase::<Registry>(&());
+        let api = Api::<DynamicObject>::namespaced_with(namespace.client.clone(), &namespace.name, &resource);
+        let states = Arc::new(Mutex::new(Vec::new()));
+        let task = tokio::spawn(record(api, Arc::clone(&states)));
+        Self { states, task }
+    }
+
+    /// Whether all states so far follow the rules.
+    ///
+    /// # Errors
+    /// The rules that were broken, each with the state that broke it.
+    pub fn verdict(&self) -> anyhow::Result<()> {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = violations(&states);
+        ensure!(broken.is_empty(), "the status breaks the rules of kstatus:\n{broken}");
+        Ok(())
+    }
+}
+
+async fn record(api: Api<DynamicObject>, states: Arc<Mutex<Vec<Value>>>) {
+    let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+    while let Some(event) = events.next().await {
+        if let Ok(Event::Apply(object) | Event::InitApply(object)) = event {
+            let state = serde_json::to_value(object).unwrap_or_default();
+            states.lock().unwrap_or_else(PoisonError::into_inner).push(state);
+        }
+    }
+}
+
+/// The rules that `states` break, a paragraph each.
+fn violations(states: &[Value]) -> String {
+    let mut text = String::new();
+    let mut previous = BTreeMap::new();
+    for state in states {
+        let before = previous.insert(state["metadata"]["uid"].to_string(), state);
+        let rules = of_state(state)
+            .into_iter()
+            .chain(before.map(|before| of_change(before, state)).into_iter().flatten());
+        for rule in rules {
+            let (name, status) = (&state["metadata"]["name"], &state["status"]);
+            let _ =
+                writeln!(text, "{rule}: {name}, generation {}: {status}", state["metadata"]["generation"]);
+        }
+    }
+    text
+}
+
+/// The rules that one state breaks.
+fn of_state(state: &Value) -> Vec<String> {
+    let is = |type_, expected| condition(state, type_).is_some_and(|found| found["status"] == expected);
+    let status = &state["status"];
+    let observed = status["observedGeneration"].as_i64();
+    let mut broken = Vec::new();
+    let mut rule = |holds: bool, words: &str| {
+        if !holds {
+            broken.push(words.to_owned());
+        }
+    };
+    rule(observed.is_some(), "observedGeneration is never missing");
+    rule(observed <= state["metadata"]["generation"].as_i64(), "what is to come is not observed");
+    rule(!(is("Reconciling", "True") && is("Stalled", "True")), "nobody is at work on what is stuck");
+    rule(!is("Ready", "True") || !is("Stalled", "True"), "what is ready is not stuck");
+    rule(!is("Ready", "True") || !is("Reconciling", "True"), "what is ready is finished");
+    rule(observed == Some(-1) || condition(state, "Ready").is_some(), "what was seen is ready or not");
+    rule(
+        kstatus(state) != Kstatus::Current || is("Ready", "True"),
+        "tools take for current only what is ready",
+    );
+    for condition in conditions(state) {
+        let type_ = condition["type"].as_str().unwrap_or_default();
+        let reason = condition["reason"].as_str().unwrap_or_default();
+        rule(
+            condition["observedGeneration"].as_i64() == observed,
+            &format!("{type_} is about the generation that the status is about"),
+        );
+        rule(
+            reason.starts_with(|first: char| first.is_ascii_uppercase())
+                && reason.chars().all(char::is_alphanumeric),
+            &format!("{type_} has a reason in one word"),
+        );
+        rule(condition["message"] != "", &format!("{type_} has a message"));
+    }
+    broken
+}
+
+/// The rules that the step from one state of an object to the next one breaks.
+fn of_change(before: &Value, after: &Value) -> Vec<String> {
+    let observed = |state: &Value| state["status"]["observedGeneration"].as_i64();
+    let mut broken = Vec::new();
+    if observed(after) < observed(before) {
+        broken.push("observedGeneration never goes back".to_owned());
+    }
+    for now in conditions(after) {
+        let type_ = now["type"].as_str().unwrap_or_default();
+        let Some(then) = condition(before, type_) else { continue };
+        let moved = then["lastTransitionTime"] != now["lastTransitionTime"];
+        if moved && then["status"] == now["status"] {
+            broken.push(format!("{type_} keeps its time as long as it keeps its status"));
+        }
+    }
+    broken
+}
+
+fn conditions(object: &Value) -> impl Iterator<Item = &Value> {
+    object["status"]["conditions"].as_array().into_iter().flatten()
+}
+
+fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
+    conditions(object).find(|condition| condition["type"] == type_)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kstatus, kstatus, violations};
+    use serde_json::{Value, json};
+
+    fn state(observed: i64, conditions: &[(&str, &str)]) -> Value {
+        let conditions: Vec<Value> = conditions
+            .iter()
+            .map(|(type_, status)| {
+                json!({"type": type_, "status": status, "reason": "Available", "message": "words",
+                       "observedGeneration": observed, "lastTransitionTime": "2026-01-01T00:00:00Z"})
+            })
+            .collect();
+        json!({"metadata": {"name": "hub", "uid": "1", "generation": 2},
+               "status": {"observedGeneration": observed, "conditions": conditions}})
+    }
+
+    #[test]
+    fn objects_are_read_as_tools_read_them() {
+        for (object, expected) in [
+            (json!({"metadata": {"generation": 1}}), Kstatus::Current),
+            (json!({"metadata": {"generation": 1, "deletionTimestamp": "now"}}), Kstatus::Terminating),
+            (state(-1, &[]), Kstatus::InProgress),
+            (state(1, &[("Ready", "True")]), Kstatus::InProgress),
+            (state(2, &[("Ready", "True")]), Kstatus::Current),
+            (state(2, &[("Ready", "False")]), Kstatus::InProgress),
+            (state(2, &[("Ready", "False"), ("Stalled", "True")]), Kstatus::Failed),
+            (state(2, &[("Ready", "False"), ("Reconciling", "True")]), Kstatus::InProgress),
+        ] {
+            assert_eq!(kstatus(&object), expected, "{object}");
+        }
+    }
+
+    #[test]
+    fn a_good_life_breaks_no_rule() {
+        let life = [
+            state(-1, &[]),
+            state(1, &[("Ready", "False"), ("Reconciling", "True"), ("Stalled", "False")]),
+            state(2, &[("Ready", "True"), ("Reconciling", "False"), ("Stalled", "False")]),
+        ];
+        assert_eq!(violations(&life), "");
+    }
+
+    #[test]
+    fn each_broken_rule_is_named() {
+        let mut late = state(2, &[("Ready", "True")]);
+        late["status"]["conditions"][0]["lastTransitionTime"] = json!("2026-01-01T00:00:01Z");
+        let mut wordless = state(2, &[("Ready", "False")]);
+        wordless["status"]["conditions"][0]["reason"] = json!("not one word");
+        let mut stale = state(2, &[("Ready", "True")]);
+        stale["status"]["conditions"][0]["observedGeneration"] = json!(1);
+        for (states, rule) in [
+            (vec![json!({"metadata": {"generation": 1}})], "never missing"),
+            (vec![state(3, &[("Ready", "False")])], "what is to come"),
+            (vec![state(2, &[("Ready", "False"), ("Reconciling", "True"), ("Stalled", "True")])], "at work"),
+            (vec![state(2, &[("Ready", "True"), ("Stalled", "True")])], "is not stuck"),
+            (vec![state(2, &[("Ready", "True"), ("Reconciling", "True")])], "is finished"),
+            (vec![state(2, &[])], "ready or not"),
+            (vec![wordless], "in one word"),
+            (vec![stale], "about the generation"),
+            (vec![state(2, &[("Ready", "True")]), state(1, &[("Ready", "True")])], "never goes back"),
+            (vec![state(2, &[("Ready", "True")]), late], "keeps its time"),
+        ] {
+            let broken = violations(&states);
+            assert!(broken.contains(rule), "{rule:?} is not in {broken:?}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What Windlass does on a real cluster: a file for each behaviour. Run by `make e2e`.
+
+mod bad_input;
+mod certificate_rotation;
+mod chart;
+mod crd_validation;
+mod deletion;
+mod docs;
+mod drift;
+mod escape_hatches;
+mod operator_restart;
+mod pull;
+mod push;
+mod push_resumed;
+mod ready;
+mod scale;
+mod settings;
+mod tls;
+mod users;
+mod volume;

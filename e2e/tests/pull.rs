@@ -1,0 +1,113 @@
+//! Pods run images from a Registry: pulled by the kubelet, under the in-cluster name, by those who may.
+
+use anyhow::ensure;
+use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::registry::{NAME, PASSWORD, USER, USERS};
+use e2e::tools::{Trust, run_command};
+use e2e::{forward, hello, node_trust, registry, wait};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::api::LogParams;
+use serde_json::json;
+
+const PULL_SECRET: &str = "pull";
+
+async fn push_hello(namespace: &Namespace) -> anyhow::Result<()> {
+    let forward = forward::Forward::open(namespace, NAME).await?;
+    let trust = Trust::new(&registry::authorities(namespace, NAME).await?)?;
+    let target = format!("docker://{}/team/hello:v1", forward.address());
+    let mut copy = trust.skopeo_copy("dest");
+    copy.args(["--dest-creds", &format!("{USER}:{PASSWORD}"), &hello::for_skopeo().await?, &target]);
+    run_command(&mut copy).await?;
+    Ok(())
+}
+
+async fn pull_secret(namespace: &Namespace, password: &str) -> anyhow::Result<()> {
+    let server = format!("{NAME}.{}.svc:5000", namespace.name);
+    let configuration = json!({"auths": {server: {"username": USER, "password": password}}});
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": PULL_SECRET},
+        "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": configuration.to_string()},
+    });
+    namespace.apply(secret).await?;
+    Ok(())
+}
+
+async fn start(namespace: &Namespace, pod: &str, pull_secrets: &[&str]) -> anyhow::Result<()> {
+    let secrets: Vec<_> = pull_secrets.iter().map(|name| json!({"name": name})).collect();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod},
+        "spec": {
+            "restartPolicy": "Never",
+            "imagePullSecrets": secrets,
+            "containers": [{
+                "name": "hello",
+                "image": format!("{NAME}.{}.svc:5000/team/hello:v1", namespace.name),
+                // What a node may have kept is not what is tested.
+                "imagePullPolicy": "Always",
+            }],
+        },
+    });
+    namespace.apply(pod).await?;
+    Ok(())
+}
+
+async fn ends_well(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
+    let ended =
+        |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Succeeded"));
+    wait::until(&namespace.api::<Pod>(), pod, "it to end well", ended).await?;
+    let log = namespace.api::<Pod>().logs(pod, &LogParams::default()).await?;
+    ensure!(log.starts_with(&format!("Hello from {pod}")), "it wrote: {log}");
+    Ok(())
+}
+
+async fn is_refused(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
+    let waiting = |container: &ContainerStatus| container.state.as_ref()?.waiting.clone();
+    let message = |pod: &Pod| {
+        let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+        let waiting = waiting(containers.first()?)?;
+        (waiting.reason.as_deref() == Some("ErrImagePull")).then(|| waiting.message.unwrap_or_default())
+    };
+    let pod = wait::until(&namespace.api(), pod, "its pull to fail", |pod| message(pod).is_some()).await?;
+    let words = message(&pod).unwrap_or_default();
+    ensure!(words.contains("401") || words.contains("authorization failed"), "{words}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_kubelet_pulls_with_a_pull_secret_and_not_without() -> Outcome {
+    with_namespace("pull", async |namespace| {
+        registry::quick(namespace).await?;
+        push_hello(namespace).await?;
+        node_trust::apply(namespace, NAME).await?;
+
+        start(namespace, "stranger", &[]).await?;
+        is_refused(namespace, "stranger").await?;
+        pull_secret(namespace, "wrong").await?;
+        start(namespace, "mistaken", &[PULL_SECRET]).await?;
+        is_refused(namespace, "mistaken").await?;
+        pull_secret(namespace, PASSWORD).await?;
+        start(namespace, "friend", &[PULL_SECRET]).await?;
+        ends_well(namespace, "friend").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn everybody_pulls_and_only_users_push_where_that_is_asked_for() -> Outcome {
+    with_namespace("anonymous", async |namespace| {
+        let mut spec = registry::spec();
+        spec["auth"]["anonymous"] = json!("Pull");
+        registry::apply_users(namespace, USERS, &[(USER, PASSWORD)]).await?;
+        registry::apply(namespace, NAME, spec).await?;
+        registry::ready(namespace, NAME).await?;
+        push_hello(namespace).await?;
+
+        let (_forward, anybody) = registry::reach(namespace, NAME).await?;
+        let refused = e2e::oci::push(&anybody, "team/hello", "v2", "layer").await;
+        ensure!(format!("{refused:?}").contains("401 Unauthorized"), "{refused:?}");
+        node_trust::apply(namespace, NAME).await?;
+        start(namespace, "stranger", &[]).await?;
+        ends_well(namespace, "stranger").await
+    })
+    .await
+}
