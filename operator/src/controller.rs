@@ -280,9 +280,6 @@ mod tests {
     #[test]
     fn a_registry_that_goes_concerns_those_that_wait_for_its_claim() {
         let filesystem = json!({"filesystem": {"existingClaim": "c"}});
-        let registries =
-            known(&[("hub", json!({"storage": filesystem})), ("calm", json!({"storage": filesystem}))]);
-        assert_eq!(names(by_rival(&registries, &object("first", "n", &json!({})))), [""; 0]);
         let (reader, mut writer) = store();
         for (name, reason) in [("hub", "ClaimTaken"), ("calm", "Available"), ("first", "ClaimTaken")] {
             let condition = json!({"type": "Ready", "status": "False", "reason": reason, "message": "",
