@@ -6,7 +6,7 @@ use anyhow::ensure;
 use e2e::kstatus::{Kstatus, kstatus};
 use e2e::namespace::{Namespace, Outcome, with_namespace};
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
-use e2e::system;
+use e2e::{system, wait};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -27,8 +27,21 @@ async fn is_stalled(namespace: &Namespace, reason: &str, words: &[&str]) -> anyh
     stays_calm(namespace, reason).await
 }
 
+/// Waits until the status holds all that can be said, such as the address that the Service has got meanwhile.
+async fn comes_to_rest(namespace: &Namespace) -> anyhow::Result<()> {
+    let registries = namespace.api::<Registry>();
+    wait::eventually("the status to come to rest", async || {
+        let before = registries.get(NAME).await?.resource_version();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ensure!(registries.get(NAME).await?.resource_version() == before, "it is still written");
+        Ok(())
+    })
+    .await
+}
+
 /// While nothing changes, the operator hardly looks, writes nothing, and repeats nothing.
 async fn stays_calm(namespace: &Namespace, reason: &str) -> anyhow::Result<()> {
+    comes_to_rest(namespace).await?;
     let failures = format!("windlass_operator_reconcile_failures_total{{reason=\"{reason}\"}}");
     let registries = namespace.api::<Registry>();
     let (count, version) = (

@@ -84,7 +84,7 @@ async fn a_push_without_the_right_password_is_refused() -> Outcome {
         let layout = hello::layout().await?.display().to_string();
         let error = reached.crane(USER, "wrong", &["push", &layout, &image]).await.err();
         let words = format!("{:?}", error.context("a push was accepted")?);
-        ensure!(words.contains("UNAUTHORIZED"), "{words}");
+        ensure!(words.contains("401 Unauthorized"), "{words}");
         Ok(())
     })
     .await
