@@ -36,11 +36,10 @@ pub enum Kstatus {
 pub fn kstatus(object: &Value) -> Kstatus {
     let is = |type_, expected| condition(object, type_).is_some_and(|found| found["status"] == expected);
     let observed = &object["status"]["observedGeneration"];
+    let is_late = !observed.is_null() && *observed != object["metadata"]["generation"];
     if !object["metadata"]["deletionTimestamp"].is_null() {
         Kstatus::Terminating
-    } else if !observed.is_null() && *observed != object["metadata"]["generation"] {
-        Kstatus::InProgress
-    } else if is("Reconciling", "True") {
+    } else if is_late || is("Reconciling", "True") {
         Kstatus::InProgress
     } else if is("Stalled", "True") {
         Kstatus::Failed
@@ -102,13 +101,11 @@ fn violations(states: &[Value]) -> String {
     let mut previous = BTreeMap::new();
     for state in states {
         let before = previous.insert(state["metadata"]["uid"].to_string(), state);
-        let rules = of_state(state)
-            .into_iter()
-            .chain(before.map(|before| of_change(before, state)).into_iter().flatten());
-        for rule in rules {
-            let (name, status) = (&state["metadata"]["name"], &state["status"]);
+        let of_change = before.map(|before| of_change(before, state)).unwrap_or_default();
+        for rule in of_state(state).into_iter().chain(of_change) {
+            let (metadata, seen) = (&state["metadata"], &state["status"]);
             let _ =
-                writeln!(text, "{rule}: {name}, generation {}: {status}", state["metadata"]["generation"]);
+                writeln!(text, "{rule}: {}, generation {}: {seen}", metadata["name"], metadata["generation"]);
         }
     }
     text

@@ -68,7 +68,7 @@ pub async fn with_labelled_namespace(
 ) -> Outcome {
     let namespace = create(cluster::connect().await?, test, labels).await?;
     let recorder = kstatus::Recorder::start(&namespace);
-    let outcome = match AssertUnwindSafe(body(&namespace)).catch_unwind().await {
+    let outcome = match AssertUnwindSafe(Box::pin(body(&namespace))).catch_unwind().await {
         Ok(outcome) => outcome.and_then(|()| recorder.verdict()),
         Err(panic) => Err(anyhow!("the test panicked: {}", words(panic.as_ref()))),
     };
@@ -122,11 +122,17 @@ impl Namespace {
     /// # Errors
     /// The API server's.
     pub async fn apply(&self, object: Value) -> anyhow::Result<DynamicObject> {
-        let kind: GroupVersionKind = type_of(&object)?;
-        let name = object["metadata"]["name"].as_str().context("an object without a name")?.to_owned();
-        let api = Api::namespaced_with(self.client.clone(), &self.name, &ApiResource::from_gvk(&kind));
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        Ok(api.patch(&name, &params, &Patch::Apply(&object)).await?)
+        let resource = ApiResource::from_gvk(&type_of(&object)?);
+        apply(&Api::namespaced_with(self.client.clone(), &self.name, &resource), object).await
+    }
+
+    /// Applies an object that belongs to no namespace. Let this one own it, so that it goes with the test.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn apply_to_cluster(&self, object: Value) -> anyhow::Result<DynamicObject> {
+        let resource = ApiResource::from_gvk(&type_of(&object)?);
+        apply(&Api::all_with(self.client.clone(), &resource), object).await
     }
 
     /// Applies all objects of a YAML text.
@@ -154,6 +160,12 @@ impl Namespace {
     {
         self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
     }
+}
+
+async fn apply(api: &Api<DynamicObject>, object: Value) -> anyhow::Result<DynamicObject> {
+    let name = object["metadata"]["name"].as_str().context("an object without a name")?.to_owned();
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    Ok(api.patch(&name, &params, &Patch::Apply(&object)).await?)
 }
 
 fn type_of(object: &Value) -> anyhow::Result<GroupVersionKind> {

@@ -1,5 +1,7 @@
 //! Making Registries and reaching them.
 
+use std::fmt::Write as _;
+
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -40,7 +42,7 @@ pub async fn apply_users(namespace: &Namespace, name: &str, users: &[(&str, &str
     let mut file = String::new();
     for (user, password) in users {
         // The least cost there is: the tests are not about bcrypt.
-        file += &format!("{user}:{}\n", bcrypt::hash(password, 4)?);
+        writeln!(file, "{user}:{}", bcrypt::hash(password, 4)?)?;
     }
     apply_secret(namespace, name, &json!({"htpasswd": file})).await
 }

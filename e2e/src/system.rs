@@ -1,5 +1,7 @@
 //! The operator that is under test: its Pods, its log, its metrics.
 
+use std::fmt::Write as _;
+
 use anyhow::Context as _;
 use http::Request;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -92,7 +94,7 @@ pub async fn logs(client: &Client, about: &str) -> String {
         let log = pod_api(client).logs(&name, &options).await.unwrap_or_else(|error| error.to_string());
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(about)).collect();
         let end = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
-        text += &format!("--- {name}\n{}\n", end.join("\n"));
+        let _ = writeln!(text, "--- {name}\n{}", end.join("\n"));
     }
     text
 }

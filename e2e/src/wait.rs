@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 /// After this long a state is not expected any more. Generous: a slow machine is no failure.
-pub const LIMIT: Duration = Duration::from_mins(4);
+pub const LIMIT: Duration = Duration::from_secs(240);
 
 /// Time between two tries of what cannot be watched.
 const PAUSE: Duration = Duration::from_millis(200);

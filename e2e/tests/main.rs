@@ -13,6 +13,7 @@ mod pull;
 mod push;
 mod push_resumed;
 mod ready;
+mod replicas;
 mod scale;
 mod settings;
 mod tls;
