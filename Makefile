@@ -63,7 +63,7 @@ manifest: ## Render the chart into dist/windlass.yaml, for those without Helm
 
 .PHONY: e2e conformance
 e2e: ## Run the whole-system tests on a cluster (local unless KUBECONFIG is set)
-	. e2e/environment.sh && e2e/install && $(CARGO_TEST) --test cluster -- --test-threads 8
+	. e2e/environment.sh && e2e/install && $(CARGO_TEST) --test cluster -- --test-threads 4
 conformance: binaries ## Run the OCI distribution-spec's own suite against the server
 	@e2e/conformance
 
