@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
 use super::body::Body;
@@ -91,8 +91,11 @@ impl Dispatcher {
         let auth = &self.app.auth;
         let unauthorized = || Error::Unauthorized { challenge: auth.challenge() };
         let credentials = match parts.headers.get(AUTHORIZATION) {
-            Some(value) => Some(basic_credentials(value).ok_or_else(unauthorized)?),
-            None => None,
+            // A registry that asks nobody who they are does not look at what they say, either.
+            Some(value) if auth.challenge().is_some() => {
+                Some(basic_credentials(value).ok_or_else(unauthorized)?)
+            }
+            _ => None,
         };
         let repository = route.repository().map(RepositoryName::as_str);
         match auth.authorize(credentials.as_ref(), route.action(&parts.method), repository).await {
@@ -160,7 +163,8 @@ fn basic_credentials(value: &HeaderValue) -> Option<Credentials> {
 /// The answer to HEAD: what GET would say of the body, and no body (RFC 9110 §9.3.2). Over HTTP/1 hyper sends none
 /// anyway; over HTTP/2 it would send what there is, and clients take that for a broken connection.
 fn without_body(mut response: Response<Body>) -> Response<Body> {
-    if let Some(length) = response.body().size_hint().exact() {
+    let says_length = !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if let Some(length) = response.body().size_hint().exact().filter(|_| says_length) {
         response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
     }
     response.map(|_| Body::empty())
@@ -169,6 +173,22 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_to_head_says_the_length_but_where_none_may_be_said() {
+        let rows = [
+            (StatusCode::NOT_FOUND, Some("3")),
+            (StatusCode::NOT_MODIFIED, None),
+            (StatusCode::NO_CONTENT, None),
+        ];
+        for (status, expected) in rows {
+            let mut response = Response::new(Body::from("abc"));
+            *response.status_mut() = status;
+            let response = without_body(response);
+            let length = response.headers().get(CONTENT_LENGTH).map(|length| length.to_str().unwrap());
+            assert_eq!((length, response.body().is_end_stream()), (expected, true), "{status}");
+        }
+    }
 
     #[test]
     fn basic_credentials_are_read_as_rfc_7617_says() {

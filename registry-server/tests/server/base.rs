@@ -24,6 +24,14 @@ async fn the_version_check_tells_that_this_is_a_registry() {
             "clients that leave the slash out are understood",
             [get("/v2").gives_one_of(&[200, 301])],
         ),
+        case(
+            SUPPORT,
+            "a registry open to everyone ignores credentials, of whatever kind",
+            [
+                get("/v2/").with("authorization", "Bearer token").gives(200),
+                get("/v2/").basic("any", "one").gives(200),
+            ],
+        ),
     ];
     check(&server, rows).await;
 }
