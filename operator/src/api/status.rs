@@ -110,6 +110,8 @@ pub enum Reason {
     CrashLooping,
     /// A Pod cannot be made from what it refers to.
     PodConfigurationFailed,
+    /// The API server lets no Pods be made: a quota, a policy or an unknown priority class is in the way.
+    PodsRefused,
     /// The servers were not ready within the Deployment's progress deadline.
     ProgressDeadlineExceeded,
     /// The volume is not there yet.

@@ -192,8 +192,13 @@ async fn publish(registry: &Registry, status: &RegistryStatus, context: &Context
 }
 
 /// Reasons that are worth a warning although the Registry is not stalled.
-const TROUBLES: [Reason; 4] =
-    [Reason::Unschedulable, Reason::ImagePullFailed, Reason::CrashLooping, Reason::PodConfigurationFailed];
+const TROUBLES: [Reason; 5] = [
+    Reason::Unschedulable,
+    Reason::ImagePullFailed,
+    Reason::CrashLooping,
+    Reason::PodConfigurationFailed,
+    Reason::PodsRefused,
+];
 
 fn next_look(valid: &Valid<'_>, resync: Duration, now: Timestamp) -> Duration {
     let Some(due) = valid.certificate.due() else { return resync };

@@ -6,7 +6,7 @@
 //! so every second, from where it matters, and an operator outside the cluster or behind a network policy could not.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
@@ -156,13 +156,15 @@ fn readiness(registry: &Registry, valid: &Valid<'_>, found: &Found) -> (Verdict,
         return (Verdict::new(true, Reason::Available, message), false);
     }
     let overdue = deployment.as_ref().is_some_and(is_overdue);
-    let (reason, message) = match trouble(&found.pods) {
-        Some(trouble) => (trouble.reason, trouble.message),
-        None if overdue => {
+    let refused = deployment.as_ref().and_then(refused_pods);
+    let (reason, message) = match (trouble(&found.pods), refused) {
+        (Some(trouble), _) => (trouble.reason, trouble.message),
+        (None, Some(message)) => (Reason::PodsRefused, message.to_owned()),
+        (None, None) if overdue => {
             let message = format!("Deployment {} was not ready within its progress deadline", valid.name);
             (Reason::ProgressDeadlineExceeded, message)
         }
-        None => (Reason::Progressing, format!("{available} of {} servers are ready", registry.spec.replicas)),
+        _ => (Reason::Progressing, format!("{available} of {} servers are ready", registry.spec.replicas)),
     };
     (Verdict::new(false, reason, message), overdue)
 }
@@ -177,10 +179,20 @@ fn rolled_out(deployment: &Deployment, wanted: i32) -> i32 {
 }
 
 fn is_overdue(deployment: &Deployment) -> bool {
-    let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_deref());
-    conditions.unwrap_or_default().iter().any(|condition| {
+    conditions(deployment).iter().any(|condition| {
         condition.type_ == "Progressing" && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
     })
+}
+
+/// Why the API server lets no Pods be made: a quota, a policy, an unknown priority class.
+fn refused_pods(deployment: &Deployment) -> Option<&str> {
+    let is_refusal =
+        |condition: &&DeploymentCondition| condition.type_ == "ReplicaFailure" && condition.status == "True";
+    conditions(deployment).iter().find(is_refusal)?.message.as_deref()
+}
+
+fn conditions(deployment: &Deployment) -> &[DeploymentCondition] {
+    deployment.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default()
 }
 
 /// The verdict on one part: its own problem if it has one, else what `healthy` says; while nothing could be built, what
@@ -455,6 +467,19 @@ mod tests {
             assert_eq!(summary(&status), expected, "{spec} {deployment}");
             assert_eq!(kstatus(&registry, &status), place, "{spec} {deployment}");
         }
+    }
+
+    #[test]
+    fn what_the_api_server_says_of_refused_pods_is_passed_on() {
+        let mut found = healthy();
+        let refused = json!({"availableReplicas": 0, "conditions": [
+            {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}]});
+        deployed(&mut found, &refused);
+        let registry = registry(&json!({}));
+        let status = of(&registry, &found, now());
+        let ready = status.condition("Ready").unwrap();
+        assert_eq!((ready.reason.as_str(), ready.message.as_str()), ("PodsRefused", "exceeded quota"));
+        assert_eq!(kstatus(&registry, &status), "InProgress");
     }
 
     #[test]
