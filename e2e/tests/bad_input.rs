@@ -287,3 +287,29 @@ async fn an_image_that_cannot_be_pulled_is_named() -> Outcome {
     })
     .await
 }
+
+#[tokio::test]
+async fn what_keeps_a_server_from_starting_is_named() -> Outcome {
+    with_namespace("no-start", async |namespace| {
+        users(namespace).await?;
+        let with = |field: &str, value: Value| {
+            let mut spec = registry::spec();
+            spec[field] = value;
+            spec
+        };
+        let crash = json!({"deployment": {"spec": {"template": {"spec": {"containers": [
+            {"name": "registry", "args": ["serve", "/nowhere.yml"]}]}}}}});
+        for (spec, reason, words) in [
+            (with("nodeSelector", json!({"e2e": "nowhere"})), "Unschedulable", "nodes are available"),
+            (with("priorityClassName", json!("nothing")), "PodsRefused", "nothing"),
+            (with("overrides", crash), "CrashLooping", "/nowhere.yml"),
+        ] {
+            registry::apply(namespace, NAME, spec).await?;
+            let message = registry::unready(namespace, NAME, reason).await?;
+            ensure!(message.contains(words), "{words:?} is not in {message:?}");
+        }
+        registry::apply(namespace, NAME, registry::spec()).await?;
+        registry::ready(namespace, NAME).await.map(|_| ())
+    })
+    .await
+}

@@ -70,3 +70,18 @@ async fn the_policy_can_be_changed_until_the_end() -> Outcome {
     })
     .await
 }
+
+#[tokio::test]
+async fn a_registry_that_is_made_again_at_once_does_not_trip_over_the_old_one() -> Outcome {
+    with_namespace("again", async |namespace| {
+        let first = registry::quick(namespace).await?.metadata.uid;
+        namespace.api::<Registry>().delete(NAME, &DeleteParams::background()).await?;
+        registry::apply(namespace, NAME, registry::spec()).await?;
+        let second = registry::ready(namespace, NAME).await?.metadata.uid;
+        ensure!(first != second, "the old one was never gone");
+        let (_forward, client) = registry::reach_as_user(namespace).await?;
+        wait::eventually("a push", async || oci::push(&client, "team/app", "v1", "layer").await).await?;
+        Ok(())
+    })
+    .await
+}

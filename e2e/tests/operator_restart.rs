@@ -13,10 +13,10 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use operator::api::registry::Registry;
 
-/// Kills all of the operator's Pods at once, without a word of warning.
-async fn kill_operator(namespace: &Namespace) -> anyhow::Result<()> {
+/// Ends all of the operator's Pods at once: with `grace` 0 without a word of warning, so that the lease has to run out.
+async fn end_operator(namespace: &Namespace, grace: u32) -> anyhow::Result<()> {
     for pod in system::pods(&namespace.client).await? {
-        system::delete_pod(&namespace.client, &pod.name_any(), 0).await?;
+        system::delete_pod(&namespace.client, &pod.name_any(), grace).await?;
     }
     Ok(())
 }
@@ -42,7 +42,7 @@ async fn pulls_go_on_while_there_is_no_operator() -> Outcome {
             }
         });
         let former = system::leader(&namespace.client).await?;
-        kill_operator(namespace).await?;
+        end_operator(namespace, 0).await?;
         system::leader_other_than(&namespace.client, &former).await?;
         stop.store(true, Ordering::Relaxed);
         let pulls = pulling.await??;
@@ -63,12 +63,12 @@ async fn pulls_go_on_while_there_is_no_operator() -> Outcome {
 async fn what_was_begun_is_finished_by_the_next_operator() -> Outcome {
     with_namespace("half-done", async |namespace| {
         registry::apply_users(namespace, registry::USERS, &[(registry::USER, registry::PASSWORD)]).await?;
-        // Several at once, so that the operator is killed somewhere amid the steps of some of them.
+        // Several at once, so that the operator ends somewhere amid the steps of some of them.
         let names = ["one", "two", "three"];
         for name in names {
             registry::apply(namespace, name, registry::spec()).await?;
         }
-        kill_operator(namespace).await?;
+        end_operator(namespace, 30).await?;
         let mut ready = BTreeMap::new();
         for name in names {
             ready.insert(name, registry::ready(namespace, name).await?.uid());

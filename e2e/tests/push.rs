@@ -6,6 +6,7 @@ use e2e::namespace::{Namespace, Outcome, with_namespace};
 use e2e::registry::{PASSWORD, USER};
 use e2e::tools::{Trust, run_command};
 use e2e::{hello, http, registry};
+use tokio::process::Command;
 
 /// What a client on this machine needs.
 struct Reached {
@@ -63,6 +64,34 @@ async fn crane_pushes_and_reads_the_same_image() -> Outcome {
         reached.crane(USER, PASSWORD, &["validate", "--remote", &image]).await?;
         let repository = image.trim_end_matches(":v1");
         assert_eq!(reached.crane(USER, PASSWORD, &["ls", repository]).await?.trim(), "v1");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn helm_pushes_and_pulls_a_chart() -> Outcome {
+    with_namespace("helm", async |namespace| {
+        let reached = reach(namespace).await?;
+        let (directory, address) = (tempfile::tempdir()?, reached.forward.address());
+        let home = directory.path().display().to_string();
+        let authorities = reached.trust.directory().join("ca.crt").display().to_string();
+        let helm = async |arguments: &[&str]| {
+            let mut helm = Command::new("helm");
+            helm.args(arguments).env("HELM_REGISTRY_CONFIG", format!("{home}/config.json"));
+            run_command(helm.current_dir(directory.path())).await
+        };
+        let chart = format!("{}/../charts/windlass", env!("CARGO_MANIFEST_DIR"));
+        helm(&["package", &chart]).await?;
+        let login = ["registry", "login", &address, "--username", USER, "--password", PASSWORD];
+        helm(&[&login[..], &["--ca-file", &authorities]].concat()).await?;
+        let archive = format!("windlass-{}.tgz", env!("CARGO_PKG_VERSION"));
+        let charts = format!("oci://{address}/charts");
+        helm(&["push", &archive, &charts, "--ca-file", &authorities]).await?;
+        let packed = std::fs::read(directory.path().join(&archive))?;
+        std::fs::remove_file(directory.path().join(&archive))?;
+        helm(&["pull", &format!("{charts}/windlass"), "--ca-file", &authorities]).await?;
+        ensure!(std::fs::read(directory.path().join(&archive))? == packed, "another chart came back");
         Ok(())
     })
     .await
