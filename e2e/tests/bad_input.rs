@@ -248,7 +248,7 @@ async fn an_object_of_somebody_elses_is_not_taken_over() -> Outcome {
         });
         namespace.apply(service).await?;
         registry::apply(namespace, NAME, registry::spec()).await?;
-        is_stalled(namespace, "NameTaken", &["Service registry", "delete it"]).await?;
+        is_stalled(namespace, "NameTaken", &["Service registry", "choose another name"]).await?;
         let services = namespace.api::<Service>();
         let untouched = services.get(NAME).await?.spec.unwrap_or_default().selector.unwrap_or_default();
         assert_eq!(untouched.get("app").map(String::as_str), Some("other"));

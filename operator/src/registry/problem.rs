@@ -21,7 +21,9 @@ pub enum Problem {
     InvalidOverride { field: String, message: String },
     #[error("{object} is refused by the API server: {message}")]
     Rejected { object: String, message: String },
-    #[error("{kind} {name} exists and does not belong to this Registry; delete it or choose another name")]
+    #[error(
+        "{kind} {name} exists and does not belong to this Registry; choose another name, or remove it if nobody needs it"
+    )]
     NameTaken { kind: &'static str, name: String },
     #[error("{kind} {name} of a deleted Registry of the same name is still going away")]
     PredecessorTerminating { kind: &'static str, name: String },

@@ -149,6 +149,7 @@ impl Error {
                 Self::Registry(registry::Error::Storage(storage::Error::OutOfSpace { .. })) => {
                     "the registry has no space left".to_owned()
                 }
+                Self::Registry(error @ registry::Error::ManifestDamaged { .. }) => error.to_string(),
                 _ => "the registry failed to answer, see its log".to_owned(),
             };
         }
@@ -210,7 +211,7 @@ fn registry_kind(error: &registry::Error) -> (StatusCode, &'static str) {
         E::ManifestInvalid(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
         E::ManifestBlobUnknown { .. } => (StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN"),
         E::Storage(storage::Error::OutOfSpace { .. }) => (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE"),
-        E::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
+        E::ManifestDamaged { .. } | E::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
     }
 }
 

@@ -24,7 +24,7 @@ impl Registry {
     /// The manifest that a tag names or that has the digest.
     ///
     /// # Errors
-    /// [`Error::ManifestUnknown`]; [`Error::ManifestInvalid`] when what is stored is no manifest.
+    /// [`Error::ManifestUnknown`]; [`Error::ManifestDamaged`] when what is stored is no manifest.
     pub async fn get_manifest(&self, name: &RepositoryName, reference: &Reference) -> Result<StoredManifest> {
         let unknown = || Error::ManifestUnknown { reference: reference.clone() };
         let digest = match reference {
@@ -42,8 +42,10 @@ impl Registry {
             // Someone died between the two steps of a push or of a deletion: the tag counts.
             self.write_link(revision, &digest).await?;
         }
-        let media_type = Manifest::media_type_of(&bytes)?;
-        Ok(StoredManifest { digest, media_type, bytes })
+        match Manifest::media_type_of(&bytes) {
+            Ok(media_type) => Ok(StoredManifest { digest, media_type, bytes }),
+            Err(source) => Err(Error::ManifestDamaged { digest, source }),
+        }
     }
 
     /// Stores a manifest, exactly as it came, lets the tag name it when the reference is one, and gives its digest.

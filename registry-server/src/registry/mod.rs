@@ -94,6 +94,15 @@ pub enum Error {
     /// The manifest cannot be kept as it is.
     #[error("the manifest is refused")]
     ManifestInvalid(#[from] ParseManifestError),
+    /// What is stored is no manifest any more: the disk, or another program, has damaged it.
+    #[error("manifest {digest} is damaged in the storage; push it again")]
+    ManifestDamaged {
+        /// The manifest.
+        digest: Digest,
+        /// What cannot be read.
+        #[source]
+        source: ParseManifestError,
+    },
     /// The manifest refers to content that the repository does not have.
     #[error("the manifest refers to content that the repository does not have")]
     ManifestBlobUnknown {

@@ -211,6 +211,18 @@ async fn a_tag_whose_revision_is_lost_heals_when_it_is_read() {
 }
 
 #[tokio::test]
+async fn a_damaged_manifest_is_the_servers_fault_and_heals_when_it_is_pushed_again() {
+    let storage = Arc::new(Memory::default());
+    let (registry, name) = (Registry::new(Arc::<Memory>::clone(&storage)), name("a"));
+    let digest = push_image(&registry, &name, &tag("v1"), b"layer").await;
+    storage.put(Key::BlobData(&digest), b"{\"schemaV", Durability::Durable).await.unwrap();
+    let damaged = registry.get_manifest(&name, &tag("v1")).await;
+    assert!(matches!(damaged, Err(Error::ManifestDamaged { .. })), "{damaged:?}");
+    push_image(&registry, &name, &tag("v1"), b"layer").await;
+    registry.get_manifest(&name, &tag("v1")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_torn_link_is_absent_until_it_is_pushed_again() {
     let storage = Arc::new(Memory::default());
     let (registry, name) = (Registry::new(Arc::<Memory>::clone(&storage)), name("a"));
