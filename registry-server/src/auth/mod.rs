@@ -119,8 +119,8 @@ impl Auth {
 
     /// The value of `WWW-Authenticate` that asks for credentials; nothing if none are ever needed.
     #[must_use]
-    pub fn challenge(&self) -> Option<String> {
-        self.users.as_ref().map(|users| users.challenge.clone())
+    pub fn challenge(&self) -> Option<&str> {
+        self.users.as_ref().map(|users| users.challenge.as_str())
     }
 }
 
@@ -222,8 +222,8 @@ mod tests {
 
     #[test]
     fn the_challenge_quotes_the_realm() {
-        let challenge = auth(&password_file(), Anonymous::None).challenge();
-        assert_eq!(challenge.as_deref(), Some(r#"Basic realm="Our \"realm\"""#));
+        let auth = auth(&password_file(), Anonymous::None);
+        assert_eq!(auth.challenge(), Some(r#"Basic realm="Our \"realm\"""#));
         let rows = [("a\\b", r#""a\\b""#), ("a\r\nB: c", "\"a??B: c\""), ("Größe", "\"Gr??e\"")];
         for (text, expected) in rows {
             assert_eq!(quoted(text), expected);

@@ -89,7 +89,7 @@ impl Dispatcher {
     /// Who asks, if that is known.
     async fn authorize(&self, route: &Route, parts: &Parts) -> Result<Option<String>, Error> {
         let auth = &self.app.auth;
-        let unauthorized = || Error::Unauthorized { challenge: auth.challenge() };
+        let unauthorized = || Error::Unauthorized { challenge: auth.challenge().map(str::to_owned) };
         let credentials = match parts.headers.get(AUTHORIZATION) {
             // A registry that asks nobody who they are does not look at what they say, either.
             Some(value) if auth.challenge().is_some() => {

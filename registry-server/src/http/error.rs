@@ -3,9 +3,7 @@
 //! Spec: distribution-spec "Error Codes". `RANGE_INVALID`, `PAGINATION_NUMBER_INVALID`, `TAG_INVALID` and
 //! `UNAVAILABLE` are CNCF distribution's.
 
-use std::fmt;
-
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RANGE, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -170,7 +168,6 @@ impl Error {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(self.headers());
-        headers.remove(CONTENT_LENGTH);
         response
     }
 }
@@ -217,17 +214,11 @@ fn registry_kind(error: &registry::Error) -> (StatusCode, &'static str) {
 
 /// An error and its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
-    struct Chain<'a>(&'a dyn std::error::Error);
-    impl fmt::Display for Chain<'_> {
-        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(formatter, "{}", self.0)?;
-            let mut source = self.0.source();
-            while let Some(cause) = source {
-                write!(formatter, ": {cause}")?;
-                source = cause.source();
-            }
-            Ok(())
-        }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
     }
-    Chain(error).to_string()
+    text
 }
