@@ -1,13 +1,14 @@
 //! OCI registry server on CNCF distribution's storage tree.
 //!
 //! The modules stand in the order of reading. A module uses only those after it in this line:
-//! `cli` → `http` → `app` → `registry` → `storage`, `auth`, `metrics` → `types`, `config`.
+//! `cli` → `http`, `background` → `app` → `maintenance` → `registry` → `storage`, `auth`, `metrics` → `types`, `config`.
 
 pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod maintenance;
 pub mod metrics;
 pub mod registry;
 pub mod storage;

@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the top down: a module uses only modules of layers below its own, and itself.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["cli", "main"],
-    &["http"],
+    &["http", "background"],
     &["app"],
+    &["maintenance"],
     &["registry"],
     &["storage", "auth", "metrics"],
     &["telemetry"],

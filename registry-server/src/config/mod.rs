@@ -21,6 +21,7 @@ mod log;
 mod parse;
 #[cfg(test)]
 mod reference;
+mod rules;
 mod sparse;
 mod storage;
 
@@ -31,6 +32,7 @@ pub use health::{Health, StorageDriver};
 pub use http::{ClientAuth, Debug, Http, Http2, Net, Prometheus, Tls, TlsVersion};
 pub use listing::{Catalog, Tags};
 pub use log::{AccessLog, Formatter, Level, Log};
+pub use rules::{Keep, ProtectedImage, Protection, Retention, RetentionPolicy, Untagged};
 pub use storage::{Delete, Driver, Filesystem, Inmemory, Maintenance, Readonly, Storage};
 
 /// Everything that can be set.
