@@ -23,6 +23,9 @@ pub(super) async fn get(
     parts: &Parts,
 ) -> Result<Response<Body>, Error> {
     let manifest = app.registry.get_manifest(name, reference).await?;
+    if let (&Method::HEAD, Reference::Digest(digest)) = (&parts.method, reference) {
+        app.registry.refresh_manifest(digest).await?;
+    }
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     insert_digest(headers, &manifest.digest);

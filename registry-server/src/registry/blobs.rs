@@ -1,7 +1,7 @@
 //! Blobs: config objects and layers of a repository.
 
 use super::{Error, Registry, Result, optional};
-use crate::storage::{Content, Key};
+use crate::storage::{Content, Durability, Key};
 use crate::types::{Algorithm, Digest, RepositoryName};
 
 /// A blob that can be sent.
@@ -14,14 +14,17 @@ pub struct Blob {
 }
 
 impl Registry {
-    /// The size in bytes of a repository's blob.
+    /// The size in bytes of a repository's blob, which is kept from being collected for a while: who asks may be
+    /// about to push an image with it.
     ///
     /// # Errors
     /// [`Error::BlobUnknown`] when the repository does not have the blob, whoever else does.
     pub async fn stat_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<u64> {
-        let target = self.blob_target(name, digest).await?;
-        let stat = optional(self.storage.stat(Key::BlobData(&target)).await)?;
-        stat.map(|stat| stat.size).ok_or_else(|| Error::BlobUnknown { digest: digest.clone() })
+        let unknown = || Error::BlobUnknown { digest: digest.clone() };
+        let target = self.find_link(Key::LayerLink(name, digest)).await?.ok_or_else(unknown)?;
+        let stat = self.find(Key::BlobData(&target)).await?.ok_or_else(unknown)?;
+        self.refresh(Key::BlobData(&target), &stat).await;
+        Ok(stat.size)
     }
 
     /// Opens a repository's blob for sending.
@@ -29,10 +32,14 @@ impl Registry {
     /// # Errors
     /// [`Error::BlobUnknown`] when the repository does not have the blob, whoever else does.
     pub async fn open_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Blob> {
-        let target = self.blob_target(name, digest).await?;
-        let content = optional(self.storage.open(Key::BlobData(&target)).await)?;
-        let content = content.ok_or_else(|| Error::BlobUnknown { digest: digest.clone() })?;
-        Ok(Blob { digest: digest.clone(), content })
+        let unknown = || Error::BlobUnknown { digest: digest.clone() };
+        let target = self.find_link(Key::LayerLink(name, digest)).await?.ok_or_else(unknown)?;
+        let data = Key::BlobData(&target);
+        let content = match optional(self.storage.open(data).await)? {
+            None if self.find(data).await?.is_some() => optional(self.storage.open(data).await)?,
+            content => content,
+        };
+        Ok(Blob { digest: digest.clone(), content: content.ok_or_else(unknown)? })
     }
 
     /// Takes a blob out of a repository. Its bytes stay until nothing refers to them and they are collected.
@@ -40,8 +47,10 @@ impl Registry {
     /// # Errors
     /// [`Error::BlobUnknown`] when the repository does not have the blob.
     pub async fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<()> {
-        let deleted = optional(self.storage.delete(Key::LayerLink(name, digest)).await)?;
-        deleted.ok_or_else(|| Error::BlobUnknown { digest: digest.clone() })
+        let link = Key::LayerLink(name, digest);
+        let deleted = optional(self.storage.delete(link, Durability::Durable).await)?.is_some();
+        let forgotten = self.forget_condemned(link).await?;
+        if deleted || forgotten { Ok(()) } else { Err(Error::BlobUnknown { digest: digest.clone() }) }
     }
 
     /// Makes a blob that the registry has already part of a repository, and says whether it could.
@@ -54,14 +63,13 @@ impl Registry {
         from: Option<&RepositoryName>,
     ) -> Result<bool> {
         let target = match from {
-            Some(from) => self.read_link(Key::LayerLink(from, digest)).await?,
+            Some(from) => self.find_link(Key::LayerLink(from, digest)).await?,
             // Only the canonical algorithm names a blob without the help of a repository's link.
             None => Some(digest.clone()).filter(|digest| digest.algorithm() == Algorithm::Sha256),
         };
         let Some(target) = target else { return Ok(false) };
-        if !self.exists(Key::BlobData(&target)).await? {
-            return Ok(false);
-        }
+        let Some(stat) = self.find(Key::BlobData(&target)).await? else { return Ok(false) };
+        self.refresh(Key::BlobData(&target), &stat).await;
         self.link_blob(name, digest, &target).await?;
         Ok(true)
     }
@@ -80,10 +88,13 @@ impl Registry {
         Ok(())
     }
 
-    /// The digest under which a repository's blob is stored: the link's content counts, not its name, because
-    /// blobs pushed by sha512 are stored by sha256 on this tree.
-    async fn blob_target(&self, name: &RepositoryName, digest: &Digest) -> Result<Digest> {
-        let target = self.read_link(Key::LayerLink(name, digest)).await?;
-        target.ok_or_else(|| Error::BlobUnknown { digest: digest.clone() })
+    /// Whether a repository has a blob with its bytes, which may have to come back from the quarantine for it.
+    ///
+    /// The link's content counts, not its name: blobs pushed by sha512 are stored by sha256 on this tree.
+    pub(super) async fn has_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<bool> {
+        match self.find_link(Key::LayerLink(name, digest)).await? {
+            Some(target) => Ok(self.find(Key::BlobData(&target)).await?.is_some()),
+            None => Ok(false),
+        }
     }
 }

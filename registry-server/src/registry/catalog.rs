@@ -54,7 +54,7 @@ fn reaches_after(name: &RepositoryName, last: &str) -> bool {
 }
 
 /// The name that a directory stands for; `None` for the tree's own directories and for foreign files.
-fn child_name(parent: Option<&RepositoryName>, entry: &Entry) -> Option<RepositoryName> {
+pub(super) fn child_name(parent: Option<&RepositoryName>, entry: &Entry) -> Option<RepositoryName> {
     let name = match parent {
         Some(parent) => format!("{parent}/{}", entry.name),
         None => entry.name.clone(),

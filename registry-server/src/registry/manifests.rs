@@ -3,6 +3,8 @@
 //! The order of steps in [`Registry::put_manifest`] and [`Registry::delete_manifest`] is what makes collecting
 //! garbage beside pushes safe. Do not change it.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use super::{Error, Registry, Result, optional};
@@ -32,12 +34,12 @@ impl Registry {
             Reference::Digest(digest) => digest.clone(),
         };
         let revision = Key::RevisionLink(name, &digest);
-        let linked = self.read_link(revision).await?;
+        let linked = self.find_link(revision).await?;
         if linked.is_none() && matches!(reference, Reference::Digest(_)) {
             return Err(unknown());
         }
         let target = linked.as_ref().unwrap_or(&digest);
-        let bytes = optional(self.storage.read(Key::BlobData(target)).await)?.ok_or_else(unknown)?;
+        let bytes = self.read_blob(target).await?.ok_or_else(unknown)?;
         if linked.is_none() {
             // Someone died between the two steps of a push or of a deletion: the tag counts.
             self.write_link(revision, &digest).await?;
@@ -80,13 +82,26 @@ impl Registry {
         // Looked at again after the tag: a collector that ran since the first look may have taken for garbage
         // what no tag led to, and the push must not be acknowledged then. From here on the tag protects all.
         self.check_references(name, &manifest).await?;
-        if !self.exists(Key::BlobData(&digest)).await? {
+        if self.find(Key::BlobData(&digest)).await?.is_none() {
             self.storage.put(Key::BlobData(&digest), manifest.bytes(), Durability::Durable).await?;
         }
-        if !self.exists(Key::RevisionLink(name, &digest)).await? {
+        if self.find(Key::RevisionLink(name, &digest)).await?.is_none() {
             self.write_link(Key::RevisionLink(name, &digest), &digest).await?;
         }
         Ok(digest)
+    }
+
+    /// Keeps a manifest from being collected for a while: who asks for it by its digest may be about to push an
+    /// index with it.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn refresh_manifest(&self, digest: &Digest) -> Result<()> {
+        let data = Key::BlobData(digest);
+        if let Some(stat) = optional(self.storage.stat(data).await)? {
+            self.refresh(data, &stat).await;
+        }
+        Ok(())
     }
 
     /// Deletes a manifest and all tags that name it.
@@ -95,7 +110,8 @@ impl Registry {
     /// [`Error::ManifestUnknown`].
     pub async fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<()> {
         let unknown = || Error::ManifestUnknown { reference: Reference::Digest(digest.clone()) };
-        let target = self.read_link(Key::RevisionLink(name, digest)).await?.ok_or_else(unknown)?;
+        let revision = Key::RevisionLink(name, digest);
+        let target = self.find_link(revision).await?.ok_or_else(unknown)?;
         // Tags first: a tag must never be seen without its revision because of a deletion.
         for tag in self.tags_of(name, &target).await? {
             // A push may have moved the tag to another manifest meanwhile: that one is not touched.
@@ -103,10 +119,11 @@ impl Registry {
                 self.forget_tag(name, &tag).await?;
             }
         }
-        optional(self.storage.delete(Key::RevisionLink(name, digest)).await)?;
+        optional(self.storage.delete(revision, Durability::Durable).await)?;
+        self.forget_condemned(revision).await?;
         // A tag that a push has set meanwhile came after the deletion: its manifest is wanted again.
         if !self.tags_of(name, &target).await?.is_empty() {
-            self.write_link(Key::RevisionLink(name, digest), &target).await?;
+            self.write_link(revision, &target).await?;
         }
         Ok(())
     }
@@ -117,40 +134,73 @@ impl Registry {
     /// [`Error::ManifestUnknown`].
     pub async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<()> {
         let unknown = || Error::ManifestUnknown { reference: Reference::Tag(tag.clone()) };
-        optional(self.storage.delete(Key::TagCurrent(name, tag)).await)?.ok_or_else(unknown)?;
+        let deleted = self.storage.delete(Key::TagCurrent(name, tag), Durability::Durable).await;
+        optional(deleted)?.ok_or_else(unknown)?;
         self.forget_tag(name, tag).await
     }
 
     /// Removes the history of a tag that is gone. A push that sets the tag anew meanwhile keeps it.
-    async fn forget_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<()> {
+    pub(super) async fn forget_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<()> {
         optional(self.storage.delete_tree(Key::TagIndex(name, tag)).await)?;
         // CNCF distribution lists the directory as a tag even when it is empty.
         optional(self.storage.prune(Key::Tag(name, tag)).await)?;
         Ok(())
     }
 
-    /// Makes sure that all blobs and manifests that a manifest refers to are there.
+    /// Makes sure that all blobs and manifests that a manifest leads to are there, children of its children
+    /// too: they may be condemned one by one, and must then come back.
     async fn check_references(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
         let mut missing = Vec::new();
-        for blob in manifest.blobs() {
-            match self.stat_blob(name, blob).await {
-                Ok(_) => {}
-                Err(Error::BlobUnknown { digest }) => missing.push(digest),
-                Err(error) => return Err(error),
+        let mut seen = HashSet::new();
+        let mut pending = vec![manifest.clone()];
+        while let Some(manifest) = pending.pop() {
+            for blob in manifest.blobs() {
+                if seen.insert(blob.clone()) && !self.has_blob(name, blob).await? {
+                    missing.push(blob.clone());
+                }
             }
-        }
-        for child in manifest.children() {
-            let target = self.read_link(Key::RevisionLink(name, child)).await?;
-            let there = match target {
-                Some(target) => self.exists(Key::BlobData(&target)).await?,
-                None => false,
-            };
-            if !there {
-                missing.push(child.clone());
+            for child in manifest.children() {
+                if !seen.insert(child.clone()) {
+                    continue;
+                }
+                match self.find_child(name, child).await? {
+                    Child::Missing => missing.push(child.clone()),
+                    Child::Blob => {}
+                    Child::Manifest(child) => pending.push(child),
+                }
             }
         }
         if missing.is_empty() { Ok(()) } else { Err(Error::ManifestBlobUnknown { missing }) }
     }
+
+    async fn find_child(&self, name: &RepositoryName, digest: &Digest) -> Result<Child> {
+        let bytes = match self.find_link(Key::RevisionLink(name, digest)).await? {
+            Some(target) => self.read_blob(&target).await?,
+            // The index by which BuildKit keeps a cache lists layers.
+            None if self.has_blob(name, digest).await? => return Ok(Child::Blob),
+            None => None,
+        };
+        let Some(bytes) = bytes else { return Ok(Child::Missing) };
+        // What is damaged or of an older kind is there, and where it leads to cannot be known.
+        Ok(Manifest::stored(bytes).map_or(Child::Blob, Child::Manifest))
+    }
+
+    /// The bytes of a manifest's blob.
+    pub(super) async fn read_blob(&self, digest: &Digest) -> Result<Option<Bytes>> {
+        let data = Key::BlobData(digest);
+        match optional(self.storage.read(data).await)? {
+            None if self.find(data).await?.is_some() => Ok(optional(self.storage.read(data).await)?),
+            bytes => Ok(bytes),
+        }
+    }
+}
+
+/// What an entry of an index is.
+enum Child {
+    Missing,
+    /// Something that leads to nothing else.
+    Blob,
+    Manifest(Manifest),
 }
 
 fn check_digest(expected: &Digest, actual: &Digest) -> Result<()> {

@@ -7,14 +7,18 @@
 
 mod blobs;
 mod catalog;
+mod inventory;
 mod manifests;
+mod quarantine;
 mod tags;
 mod uploads;
 
 use std::sync::Arc;
 
 pub use blobs::Blob;
+pub use inventory::{Link, TagLink};
 pub use manifests::StoredManifest;
+pub use quarantine::Instance;
 pub use uploads::Chunk;
 
 use crate::storage::{self, Durability, Key, Storage};

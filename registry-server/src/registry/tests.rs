@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::{Chunk, Error, Page, Registry};
 use crate::storage::{
-    ByteStream, Content, Durability, Entry, Error as StorageError, Key, Memory, Result as StorageResult,
-    Stat, Storage,
+    ByteStream, Content, Durability, Entry, Error as StorageError, Found, Key, Leaf, Memory,
+    Result as StorageResult, Stat, Storage,
 };
 use crate::types::{Algorithm, ContentRange, Digest, Hasher, Reference, RepositoryName, Tag};
 
@@ -93,7 +93,7 @@ async fn a_lost_or_torn_hash_state_costs_only_a_second_read() {
         let state = Key::UploadHashState(&name, id, 6);
         match torn {
             Some(bytes) => storage.put(state, bytes, Durability::Process).await.unwrap(),
-            None => storage.delete(state).await.unwrap(),
+            None => storage.delete(state, Durability::Durable).await.unwrap(),
         }
         let digest = sha256(b"hello world");
         registry.finish_upload(&name, id, chunk(b"world", None), &digest).await.unwrap();
@@ -203,7 +203,7 @@ async fn a_tag_whose_revision_is_lost_heals_when_it_is_read() {
     let storage = Arc::new(Memory::default());
     let (registry, name) = (Registry::new(Arc::<Memory>::clone(&storage)), name("a"));
     let digest = push_image(&registry, &name, &tag("v1"), b"layer").await;
-    storage.delete(Key::RevisionLink(&name, &digest)).await.unwrap();
+    storage.delete(Key::RevisionLink(&name, &digest), Durability::Durable).await.unwrap();
     let by_digest = Reference::Digest(digest.clone());
     assert!(matches!(registry.get_manifest(&name, &by_digest).await, Err(Error::ManifestUnknown { .. })));
     registry.get_manifest(&name, &tag("v1")).await.unwrap();
@@ -330,12 +330,33 @@ impl Storage for Scripted {
         self.note("promote", to);
         self.inner.promote(from, size, to).await
     }
+    async fn rename(&self, from: Key<'_>, to: Key<'_>, durability: Durability) -> StorageResult<()> {
+        self.note("rename", to);
+        self.inner.rename(from, to, durability).await
+    }
+    async fn rename_if(&self, from: Key<'_>, expected: &[u8], to: Key<'_>) -> StorageResult<bool> {
+        self.note("rename", to);
+        self.inner.rename_if(from, expected, to).await
+    }
+    async fn touch(&self, key: Key<'_>) -> StorageResult<()> {
+        self.note("touch", key);
+        self.inner.touch(key).await
+    }
     async fn list(&self, key: Key<'_>) -> StorageResult<Vec<Entry>> {
         self.inner.list(key).await
     }
-    async fn delete(&self, key: Key<'_>) -> StorageResult<()> {
+    async fn list_each(&self, key: Key<'_>, below: Leaf) -> StorageResult<Vec<(String, Vec<String>)>> {
+        self.inner.list_each(key, below).await
+    }
+    async fn scan(&self, key: Key<'_>, leaf: Leaf) -> StorageResult<Vec<Found>> {
+        self.inner.scan(key, leaf).await
+    }
+    async fn walk(&self, key: Key<'_>) -> StorageResult<Vec<Found>> {
+        self.inner.walk(key).await
+    }
+    async fn delete(&self, key: Key<'_>, durability: Durability) -> StorageResult<()> {
         self.note("delete", key);
-        self.inner.delete(key).await
+        self.inner.delete(key, durability).await
     }
     async fn delete_if(&self, key: Key<'_>, expected: &[u8]) -> StorageResult<bool> {
         self.note("delete", key);
@@ -392,4 +413,104 @@ async fn a_push_writes_its_own_manifest_again_when_a_collector_took_it() {
     *storage.sabotage.lock().unwrap() = Some(("/index/".to_owned(), taken));
     registry.put_manifest(&name, &tag("v1"), Some(IMAGE), manifest).await.unwrap();
     registry.get_manifest(&name, &Reference::Digest(digest)).await.unwrap();
+}
+
+/// Puts what is stored under each key into the quarantine, as two runs of a collector do.
+async fn condemn_all(registry: &Registry, keys: &[Key<'_>]) {
+    for (number, key) in keys.iter().enumerate() {
+        let run = format!("2026112{number}T000000Z-00000{number}").parse().unwrap();
+        assert!(registry.condemn(&run, *key).await.unwrap(), "{key} was there");
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_condemned_comes_back_when_it_is_used() {
+    let (registry, name) = (registry(), name("a"));
+    let image = push_image(&registry, &name, &tag("v1"), b"layer").await;
+    let layer = sha256(b"layer");
+    let by_digest = Reference::Digest(image.clone());
+    let (link, data) = (Key::LayerLink(&name, &layer), Key::BlobData(&layer));
+    let (revision, manifest) = (Key::RevisionLink(&name, &image), Key::BlobData(&image));
+
+    condemn_all(&registry, &[link, data]).await;
+    assert_eq!(registry.stat_blob(&name, &layer).await.unwrap(), 5);
+    condemn_all(&registry, &[link, data]).await;
+    assert_eq!(registry.open_blob(&name, &layer).await.unwrap().content.size, 5);
+    condemn_all(&registry, &[link, data]).await;
+    assert!(registry.mount_blob(&self::name("b"), &layer, Some(&name)).await.unwrap());
+    condemn_all(&registry, &[revision, manifest]).await;
+    registry.get_manifest(&name, &by_digest).await.unwrap();
+    condemn_all(&registry, &[revision, manifest, link, data]).await;
+    push_image(&registry, &name, &tag("v2"), b"layer").await;
+    for run in registry.quarantine_runs().await.unwrap() {
+        assert_eq!(
+            registry.condemned_by(&run).await.unwrap(),
+            [],
+            "a push leaves nothing there that it needs"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_index_brings_back_what_its_children_need() {
+    let (registry, name) = (registry(), name("a"));
+    let child = push_image(&registry, &name, &tag("child"), b"layer").await;
+    let layer = sha256(b"layer");
+    let keys = [
+        Key::LayerLink(&name, &layer),
+        Key::BlobData(&layer),
+        Key::RevisionLink(&name, &child),
+        Key::BlobData(&child),
+    ];
+    condemn_all(&registry, &keys).await;
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{IMAGE}","digest":"{child}","size":1}}]}}"#
+    );
+    registry.put_manifest(&name, &tag("all"), Some(INDEX), index.into()).await.unwrap();
+    for key in keys {
+        assert!(registry.exists(key).await.unwrap(), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_deletes_does_not_come_back() {
+    let (registry, name) = (registry(), name("a"));
+    let image = push_image(&registry, &name, &tag("v1"), b"layer").await;
+    let layer = sha256(b"layer");
+    condemn_all(&registry, &[Key::LayerLink(&name, &layer), Key::RevisionLink(&name, &image)]).await;
+    registry.delete_blob(&name, &layer).await.unwrap();
+    assert!(matches!(registry.stat_blob(&name, &layer).await, Err(Error::BlobUnknown { .. })));
+    registry.delete_manifest(&name, &image).await.unwrap();
+    let gone = registry.get_manifest(&name, &Reference::Digest(image)).await;
+    assert!(matches!(gone, Err(Error::ManifestUnknown { .. })), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_condemned_tag_is_gone_until_a_person_restores_it() {
+    let (registry, name) = (registry(), name("a"));
+    let image = push_image(&registry, &name, &tag("v1"), b"layer").await;
+    let (run, v1): (_, Tag) = (crate::types::RunId::now(), "v1".parse().unwrap());
+    assert!(!registry.condemn_tag(&run, &name, &v1, &sha256(b"another")).await.unwrap());
+    assert!(registry.condemn_tag(&run, &name, &v1, &image).await.unwrap());
+    assert!(registry.get_manifest(&name, &tag("v1")).await.is_err());
+    assert!(registry.restore_tag(&run, &name, &v1, &image).await.unwrap());
+    assert_eq!(registry.get_manifest(&name, &tag("v1")).await.unwrap().digest, image);
+    assert!(
+        !registry.restore_tag(&run, &name, &v1, &image).await.unwrap(),
+        "there is nothing more to restore"
+    );
+}
+
+#[tokio::test]
+async fn use_makes_an_old_blob_young_again() {
+    let storage = Arc::new(Memory::default());
+    let (registry, name) = (Registry::new(Arc::<Memory>::clone(&storage)), name("a"));
+    let blob = push_blob(&registry, &name, b"layer").await;
+    let data = Key::BlobData(&blob);
+    let age = || async { storage.stat(data).await.unwrap().modified.elapsed().unwrap().as_secs() };
+    for (old, young) in [(1800, false), (7200, true)] {
+        storage.age(&data.to_string(), std::time::Duration::from_secs(old));
+        registry.stat_blob(&name, &blob).await.unwrap();
+        assert_eq!(age().await < 60, young, "after {old} s");
+    }
 }

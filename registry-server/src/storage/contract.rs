@@ -5,8 +5,8 @@ use std::io;
 use bytes::Bytes;
 use futures::stream;
 
-use super::{ByteStream, Content, Durability, Entry, Error, Key, Source, Storage};
-use crate::types::{Algorithm, Digest, Hasher, RepositoryName, Tag, UploadId};
+use super::{ByteStream, Content, Durability, Entry, Error, Key, Leaf, Source, Storage};
+use crate::types::{Algorithm, Digest, Hasher, RepositoryName, RunId, Tag, UploadId};
 
 /// A body of the given chunks.
 pub(super) fn body(chunks: &[&str]) -> ByteStream {
@@ -45,6 +45,8 @@ pub(super) async fn run(storage: &dyn Storage) {
     a_promotion_moves_whole_content_only(storage, &names).await;
     a_conditional_deletion_spares_what_is_newer(storage, &names).await;
     listing_shows_one_level(storage, &names).await;
+    a_rename_has_one_winner(storage, &names).await;
+    going_over_directories_finds_what_is_there(storage, &names).await;
     deleting_takes_one_thing_or_a_tree(storage, &names).await;
 }
 
@@ -55,7 +57,12 @@ async fn missing_things_are_not_found(storage: &dyn Storage, names: &Names) {
         storage.stat(key).await.err(),
         storage.open(key).await.err(),
         storage.read(key).await.err(),
-        storage.delete(key).await.err(),
+        storage.delete(key, Durability::Durable).await.err(),
+        storage.rename(key, Key::Lease, Durability::Durable).await.err(),
+        storage.touch(key).await.err(),
+        storage.walk(Key::Tags(&names.repository)).await.err(),
+        storage.scan(Key::Tags(&names.repository), Leaf::CurrentLink).await.err(),
+        storage.list_each(Key::Tags(&names.repository), Leaf::History).await.err(),
         storage.delete_tree(Key::Repository(&names.repository)).await.err(),
         storage.list(Key::Tags(&names.repository)).await.err(),
         storage.promote(Key::UploadData(&names.repository, id), 0, Key::BlobData(&names.digest)).await.err(),
@@ -145,9 +152,52 @@ async fn a_conditional_deletion_spares_what_is_newer(storage: &dyn Storage, name
     assert!(matches!(left, Err(Error::NotFound { .. })), "an empty directory is pruned: {left:?}");
 }
 
+async fn a_rename_has_one_winner(storage: &dyn Storage, names: &Names) {
+    let (run, from) = (RunId::now(), Key::TagCurrent(&names.repository, &names.tag));
+    let to = Key::Quarantined(&run, &from);
+    storage.put(from, b"x", Durability::Durable).await.unwrap();
+    assert!(!storage.rename_if(from, b"y", to).await.unwrap());
+    assert!(storage.rename_if(from, b"x", to).await.unwrap());
+    assert!(!storage.rename_if(from, b"x", to).await.unwrap());
+    for durability in [Durability::Durable, Durability::Process] {
+        storage.rename(to, from, durability).await.unwrap();
+        assert!(matches!(storage.rename(to, from, durability).await, Err(Error::NotFound { .. })));
+        storage.rename(from, to, durability).await.unwrap();
+    }
+    storage.put(from, b"newer", Durability::Durable).await.unwrap();
+    storage.rename(to, from, Durability::Durable).await.unwrap();
+    assert_eq!(storage.read(from).await.unwrap(), "x", "a rename replaces what was there");
+    storage.put(from, b"", Durability::Durable).await.unwrap();
+}
+
+async fn going_over_directories_finds_what_is_there(storage: &dyn Storage, names: &Names) {
+    let (name, tag, digest) = (&names.nested, &names.tag, &names.digest);
+    storage.put(Key::TagCurrent(name, tag), b"x", Durability::Durable).await.unwrap();
+    let other: Tag = "half".parse().unwrap();
+    storage.put(Key::TagIndexLink(name, &other, digest), b"y", Durability::Durable).await.unwrap();
+
+    let mut found = storage.scan(Key::Tags(name), Leaf::CurrentLink).await.unwrap();
+    found.sort_by(|one, two| one.name.cmp(&two.name));
+    let [half, whole] = &found[..] else { panic!("{found:?}") };
+    assert!(half.name == "half" && matches!(half.file, Err(Error::NotFound { .. })), "{half:?}");
+    assert_eq!((whole.name.as_str(), &whole.file.as_ref().unwrap().content[..]), ("v1", &b"x"[..]));
+
+    let mut each = storage.list_each(Key::Tags(name), Leaf::History).await.unwrap();
+    each.sort();
+    assert_eq!(each, [("half".to_owned(), vec![digest.hex().to_owned()]), ("v1".to_owned(), Vec::new())]);
+
+    let mut files: Vec<_> = storage.walk(Key::Tag(name, &other)).await.unwrap();
+    assert_eq!(files.len(), 1);
+    let file = files.remove(0);
+    assert_eq!(file.name, format!("index/sha256/{}/link", digest.hex()));
+    assert_eq!(file.file.unwrap().stat.size, 1);
+    storage.touch(Key::TagCurrent(name, tag)).await.unwrap();
+    storage.delete_tree(Key::Tag(name, &other)).await.unwrap();
+}
+
 async fn deleting_takes_one_thing_or_a_tree(storage: &dyn Storage, names: &Names) {
     let link = Key::RevisionLink(&names.nested, &names.digest);
-    storage.delete(link).await.unwrap();
+    storage.delete(link, Durability::Process).await.unwrap();
     assert!(matches!(storage.stat(link).await, Err(Error::NotFound { .. })));
     storage.delete_tree(Key::Tag(&names.nested, &names.tag)).await.unwrap();
     assert!(matches!(

@@ -18,7 +18,9 @@ use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
 use super::layout::SIDE_DIRECTORY;
-use super::{ByteStream, Content, Durability, Entry, Error, Key, Result, Source, Stat, Storage};
+use super::{ByteStream, Content, Durability, Entry, Error, Found, Key, Leaf, Result, Source, Stat, Storage};
+
+mod walk;
 
 /// How long a staged file can stand before a start of the server takes it for the leftover of a crash.
 const STAGING_LIFETIME: Duration = Duration::from_secs(3600);
@@ -116,9 +118,7 @@ impl Filesystem {
 impl Storage for Filesystem {
     async fn stat(&self, key: Key<'_>) -> Result<Stat> {
         self.inline(key, |path| {
-            let metadata = fs::metadata(path).map_err(|error| ("stat", error))?;
-            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            Ok(Stat { size: metadata.len(), modified })
+            fs::metadata(path).map(|metadata| walk::stat_of(&metadata)).map_err(|error| ("stat", error))
         })
     }
 
@@ -178,6 +178,8 @@ impl Storage for Filesystem {
                 let Some(file) = open_exclusively(source, Missing::Fail)? else { return Ok(None) };
                 let actual = file.metadata().map_err(|error| ("stat", error))?.len();
                 if actual == size {
+                    // The session may have stood idle for days, but as a blob the bytes are new.
+                    file.set_modified(SystemTime::now()).map_err(|error| ("touch", error))?;
                     file.sync_data().map_err(|error| ("flush", error))?;
                     move_into_place(source, &target, Durability::Durable)?;
                 }
@@ -191,26 +193,50 @@ impl Storage for Filesystem {
         }
     }
 
-    async fn list(&self, key: Key<'_>) -> Result<Vec<Entry>> {
-        self.blocking(key, |_, path| {
-            let mut entries = Vec::new();
-            for entry in fs::read_dir(path).map_err(|error| ("list", error))? {
-                let entry = entry.map_err(|error| ("list", error))?;
-                let is_directory = entry.file_type().map_err(|error| ("list", error))?.is_dir();
-                // Names that are not UTF-8 are none of the tree's.
-                if let Ok(name) = entry.file_name().into_string() {
-                    entries.push(Entry { name, is_directory });
-                }
-            }
-            Ok(entries)
+    async fn rename(&self, from: Key<'_>, to: Key<'_>, durability: Durability) -> Result<()> {
+        let target = self.path(to);
+        self.blocking(from, move |_, source| {
+            move_into_place(source, &target, durability)?;
+            if durability == Durability::Durable { flush_parent(source) } else { Ok(()) }
         })
         .await
     }
 
-    async fn delete(&self, key: Key<'_>) -> Result<()> {
-        self.blocking(key, |_, path| {
+    async fn rename_if(&self, from: Key<'_>, expected: &[u8], to: Key<'_>) -> Result<bool> {
+        let (expected, target) = (expected.to_vec(), self.path(to));
+        self.blocking(from, move |_, source| take_if(source, &expected, &target)).await
+    }
+
+    async fn touch(&self, key: Key<'_>) -> Result<()> {
+        self.inline(key, |path| {
+            let file = File::options().write(true).open(path).map_err(|error| ("open", error))?;
+            file.set_modified(SystemTime::now()).map_err(|error| ("touch", error))
+        })
+    }
+
+    async fn list(&self, key: Key<'_>) -> Result<Vec<Entry>> {
+        self.blocking(key, |_, path| walk::entries(path).map_err(|error| ("list", error))).await
+    }
+
+    async fn list_each(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
+        self.blocking(key, move |_, path| walk::list_each(path, below).map_err(|error| ("list", error))).await
+    }
+
+    async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {
+        let shown = key.to_string();
+        self.blocking(key, move |_, path| walk::scan(path, &shown, leaf).map_err(|error| ("list", error)))
+            .await
+    }
+
+    async fn walk(&self, key: Key<'_>) -> Result<Vec<Found>> {
+        let shown = key.to_string();
+        self.blocking(key, move |_, path| walk::walk(path, &shown).map_err(|error| ("list", error))).await
+    }
+
+    async fn delete(&self, key: Key<'_>, durability: Durability) -> Result<()> {
+        self.blocking(key, move |_, path| {
             fs::remove_file(path).map_err(|error| ("delete", error))?;
-            flush_parent(path)
+            if durability == Durability::Durable { flush_parent(path) } else { Ok(()) }
         })
         .await
     }
@@ -219,27 +245,10 @@ impl Storage for Filesystem {
         let expected = expected.to_vec();
         self.blocking(key, move |storage, path| {
             let taken = storage.staging().join(Uuid::new_v4().to_string());
-            match fs::read(path) {
-                Ok(bytes) if bytes == expected => {}
-                Ok(_) => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-                Err(error) => return Err(("read", error)),
+            let deleted = take_if(path, &expected, &taken)?;
+            if deleted {
+                fs::remove_file(&taken).map_err(|error| ("delete", error))?;
             }
-            match fs::rename(path, &taken) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-                renamed => renamed.map_err(|error| ("delete", error))?,
-            }
-            // Between the look and the move another request may have written: then that is put back, unless a still
-            // newer one has come.
-            let deleted = fs::read(&taken).map_err(|error| ("read", error))? == expected;
-            if !deleted {
-                match fs::hard_link(&taken, path) {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    linked => linked.map_err(|error| ("restore", error))?,
-                }
-            }
-            flush_parent(path)?;
-            fs::remove_file(&taken).map_err(|error| ("delete", error))?;
             Ok(deleted)
         })
         .await
@@ -357,6 +366,34 @@ fn move_into_place(source: &Path, target: &Path, durability: Durability) -> std:
         }
     }
     if durability == Durability::Durable { flush_parent(target) } else { Ok(()) }
+}
+
+/// Moves a file away if it is exactly `expected`. What another request writes meanwhile stays or is put back.
+fn take_if(path: &Path, expected: &[u8], taken: &Path) -> std::result::Result<bool, Failure> {
+    match fs::read(path) {
+        Ok(bytes) if bytes == expected => {}
+        Ok(_) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(("read", error)),
+    }
+    match move_into_place(path, taken, Durability::Process) {
+        Err((_, error)) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        moved => moved?,
+    }
+    // Between the look and the move another request may have written: then that is put back, unless a still
+    // newer one has come.
+    let is_expected = fs::read(taken).map_err(|error| ("read", error))? == expected;
+    if !is_expected {
+        match fs::hard_link(taken, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            linked => linked.map_err(|error| ("restore", error))?,
+        }
+    }
+    flush_parent(path)?;
+    if !is_expected {
+        fs::remove_file(taken).map_err(|error| ("delete", error))?;
+    }
+    Ok(is_expected)
 }
 
 /// Makes a directory and those above it, each entry flushed before anything is put below it.

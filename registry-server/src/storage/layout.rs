@@ -1,14 +1,17 @@
-//! Every path of the storage tree, in one enum. No other file spells a path.
+//! Every path of the storage tree, in one file. No other file spells a path.
 //!
 //! The tree is CNCF distribution's (`registry/storage/paths.go` there), under `docker/registry/v2/`:
 //!
 //! | key | path |
 //! | --- | --- |
+//! | `BlobShard(byte)` | `blobs/sha256/<two hex>` |
 //! | `BlobData(d)` | `blobs/<alg>/<first two hex>/<hex>/data` |
 //! | `Repositories` | `repositories` |
 //! | `Repository(n)` | `repositories/<name>` |
-//! | `Manifests(n)` | `repositories/<name>/_manifests` |
+//! | `Layers(n, alg)` | `repositories/<name>/_layers/<alg>` |
 //! | `LayerLink(n, d)` | `repositories/<name>/_layers/<alg>/<hex>/link` |
+//! | `Manifests(n)` | `repositories/<name>/_manifests` |
+//! | `Revisions(n, alg)` | `repositories/<name>/_manifests/revisions/<alg>` |
 //! | `RevisionLink(n, d)` | `repositories/<name>/_manifests/revisions/<alg>/<hex>/link` |
 //! | `Tags(n)` | `repositories/<name>/_manifests/tags` |
 //! | `Tag(n, t)` | `repositories/<name>/_manifests/tags/<tag>` |
@@ -22,11 +25,22 @@
 //! | `UploadHashState(n, id, offset)` | `repositories/<name>/_uploads/<id>/hashstates/sha256/<offset>` |
 //!
 //! A link holds `<alg>:<hex>` with no newline, `startedat` a UTC time in RFC 3339. What is only ours lies
-//! outside of that tree, under [`SIDE_DIRECTORY`], and can be deleted whenever no server runs.
+//! outside of that tree, under [`SIDE_DIRECTORY`], and can be deleted whenever no server runs (the quarantine then
+//! with all that it could bring back):
+//!
+//! | key | path |
+//! | --- | --- |
+//! | `Quarantine` | `quarantine` |
+//! | `QuarantineRun(r)` | `quarantine/<run>` |
+//! | `Quarantined(r, BlobData(d))` | `quarantine/<run>/blobs/<alg>/<hex>` |
+//! | `Quarantined(r, key)` | `quarantine/<run>/<path of the key in the tree>` |
+//! | `Lease` | `lease` |
+//! | `ScratchRun(r)` | `scratch/<run>` |
+//! | `Scratch(r, n)` | `scratch/<run>/<n>` |
 
 use std::fmt;
 
-use crate::types::{Digest, RepositoryName, Tag, UploadId};
+use crate::types::{Algorithm, Digest, RepositoryName, RunId, Tag, UploadId};
 
 /// Where our own files lie, beside `docker/`.
 pub(super) const SIDE_DIRECTORY: &str = "windlass";
@@ -34,21 +48,30 @@ pub(super) const SIDE_DIRECTORY: &str = "windlass";
 /// The directory that makes a directory below `repositories` a repository.
 pub const MANIFESTS_ENTRY: &str = "_manifests";
 
+/// The directories of a repository's own: where none of them is, there is no repository.
+pub const REPOSITORY_ENTRIES: [&str; 3] = ["_layers", MANIFESTS_ENTRY, "_uploads"];
+
 const ROOT: &str = "docker/registry/v2";
 
 /// The name of one thing in the storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
+    /// Directory of the blobs whose SHA-256 begins with the byte.
+    BlobShard(u8),
     /// A blob's bytes; manifests are blobs too.
     BlobData(&'a Digest),
     /// Directory of all repositories.
     Repositories,
     /// Directory of a repository, and of those whose names go on from its name.
     Repository(&'a RepositoryName),
-    /// Directory of a repository's manifests: a repository without it is not listed.
-    Manifests(&'a RepositoryName),
+    /// Directory of a repository's links to blobs.
+    Layers(&'a RepositoryName, Algorithm),
     /// Says that a blob belongs to a repository; its content names the blob.
     LayerLink(&'a RepositoryName, &'a Digest),
+    /// Directory of a repository's manifests: a repository without it is not listed.
+    Manifests(&'a RepositoryName),
+    /// Directory of a repository's links to manifests.
+    Revisions(&'a RepositoryName, Algorithm),
     /// Says that a manifest belongs to a repository; its content names the blob.
     RevisionLink(&'a RepositoryName, &'a Digest),
     /// Directory of a repository's tags.
@@ -61,6 +84,8 @@ pub enum Key<'a> {
     TagIndex(&'a RepositoryName, &'a Tag),
     /// History: a manifest that a tag names or has named.
     TagIndexLink(&'a RepositoryName, &'a Tag, &'a Digest),
+    /// Directory of a repository's upload sessions.
+    Uploads(&'a RepositoryName),
     /// Directory of an upload session.
     Upload(&'a RepositoryName, UploadId),
     /// What an upload session has received.
@@ -71,39 +96,162 @@ pub enum Key<'a> {
     UploadHashStates(&'a RepositoryName, UploadId),
     /// The SHA-256 state after so many bytes.
     UploadHashState(&'a RepositoryName, UploadId, u64),
+    /// Directory of what garbage collections have condemned.
+    Quarantine,
+    /// Directory of what one run has condemned.
+    QuarantineRun(&'a RunId),
+    /// Directory of the blobs that one run has condemned.
+    QuarantinedBlobs(&'a RunId, Algorithm),
+    /// Where a run has moved what has the other key.
+    Quarantined(&'a RunId, &'a Key<'a>),
+    /// Says which garbage collection is running.
+    Lease,
+    /// Directory of what one run keeps on disk rather than in memory.
+    ScratchRun(&'a RunId),
+    /// A piece of what a run keeps on disk.
+    Scratch(&'a RunId, u32),
+}
+
+/// What is looked at in each entry of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaf {
+    /// `data` of a blob.
+    Data,
+    /// `link` of a layer or revision.
+    Link,
+    /// `current/link` of a tag.
+    CurrentLink,
+    /// Directory of the manifests that a tag names or has named.
+    History,
+}
+
+impl Leaf {
+    /// The path below the entry.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Link => "link",
+            Self::CurrentLink => "current/link",
+            Self::History => "index/sha256",
+        }
+    }
+}
+
+/// What one path in a run's quarantine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condemned {
+    /// A blob's bytes.
+    Blob(Digest),
+    /// A repository's link to a blob.
+    Layer(RepositoryName, Digest),
+    /// A repository's link to a manifest.
+    Revision(RepositoryName, Digest),
+    /// A tag, and the manifest that it named when it was condemned.
+    Tag(RepositoryName, Tag, Digest),
+}
+
+impl Condemned {
+    /// Reads a path below a run's quarantine; `None` for what no run puts there.
+    #[must_use]
+    pub fn parse(path: &str) -> Option<Self> {
+        let digest = |algorithm: &str, hex: &str| format!("{algorithm}:{hex}").parse().ok();
+        let parts: Vec<&str> = path.split('/').collect();
+        let [first, below @ ..] = &parts[..] else { return None };
+        match (*first, below) {
+            ("blobs", [algorithm, hex]) => Some(Self::Blob(digest(algorithm, hex)?)),
+            ("repositories", [name @ .., "_layers", algorithm, hex, "link"]) => {
+                Some(Self::Layer(name.join("/").parse().ok()?, digest(algorithm, hex)?))
+            }
+            ("repositories", [name @ .., MANIFESTS_ENTRY, "revisions", algorithm, hex, "link"]) => {
+                Some(Self::Revision(name.join("/").parse().ok()?, digest(algorithm, hex)?))
+            }
+            ("repositories", [name @ .., MANIFESTS_ENTRY, "tags", tag, "index", algorithm, hex, "link"]) => {
+                Some(Self::Tag(name.join("/").parse().ok()?, tag.parse().ok()?, digest(algorithm, hex)?))
+            }
+            _ => None,
+        }
+    }
+
+    /// The key at whose place it was. For a tag, that of its history.
+    #[must_use]
+    pub fn key(&self) -> Key<'_> {
+        match self {
+            Self::Blob(digest) => Key::BlobData(digest),
+            Self::Layer(name, digest) => Key::LayerLink(name, digest),
+            Self::Revision(name, digest) => Key::RevisionLink(name, digest),
+            Self::Tag(name, tag, digest) => Key::TagIndexLink(name, tag, digest),
+        }
+    }
 }
 
 impl fmt::Display for Key<'_> {
     /// The path, relative to the storage's root.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Quarantine => write!(f, "{SIDE_DIRECTORY}/quarantine"),
+            Self::QuarantineRun(run) => write!(f, "{}/{run}", Key::Quarantine),
+            Self::QuarantinedBlobs(run, algorithm) => {
+                write!(f, "{}/blobs/{}", Key::QuarantineRun(run), algorithm.name())
+            }
+            // Flat, so that condemning and deleting a blob needs no directory of its own.
+            Self::Quarantined(run, Self::BlobData(digest)) => {
+                write!(f, "{}/{}", Key::QuarantinedBlobs(run, digest.algorithm()), digest.hex())
+            }
+            Self::Quarantined(run, key) => {
+                write!(f, "{}/", Key::QuarantineRun(run))?;
+                key.write_in_tree(f)
+            }
+            Self::Lease => write!(f, "{SIDE_DIRECTORY}/lease"),
+            Self::ScratchRun(run) => write!(f, "{SIDE_DIRECTORY}/scratch/{run}"),
+            Self::Scratch(run, piece) => write!(f, "{}/{piece}", Key::ScratchRun(run)),
+            key => {
+                write!(f, "{ROOT}/")?;
+                key.write_in_tree(f)
+            }
+        }
+    }
+}
+
+impl Key<'_> {
+    /// The path below the root of distribution's tree.
+    fn write_in_tree(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BlobShard(byte) => write!(f, "blobs/{}/{byte:02x}", Algorithm::Sha256.name()),
             Self::BlobData(digest) => {
                 let hex = digest.hex();
-                write!(f, "{ROOT}/blobs/{}/{}/{hex}/data", digest.algorithm(), &hex[..2])
+                write!(f, "blobs/{}/{}/{hex}/data", digest.algorithm(), &hex[..2])
             }
-            Self::Repositories => write!(f, "{ROOT}/repositories"),
-            Self::Repository(name) => write!(f, "{ROOT}/repositories/{name}"),
-            Self::Manifests(name) => write!(f, "{}/{MANIFESTS_ENTRY}", Key::Repository(name)),
-            Self::LayerLink(name, digest) => {
-                write!(f, "{}/_layers/{}/link", Key::Repository(name), part(digest))
+            Self::Repositories => f.write_str("repositories"),
+            Self::Repository(name) => write!(f, "repositories/{name}"),
+            Self::Layers(name, algorithm) => write!(f, "repositories/{name}/_layers/{}", algorithm.name()),
+            Self::LayerLink(name, digest) => write!(f, "repositories/{name}/_layers/{}/link", part(digest)),
+            Self::Manifests(name) => write!(f, "repositories/{name}/{MANIFESTS_ENTRY}"),
+            Self::Revisions(name, algorithm) => {
+                write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/revisions/{}", algorithm.name())
             }
             Self::RevisionLink(name, digest) => {
-                write!(f, "{}/revisions/{}/link", Key::Manifests(name), part(digest))
+                write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/revisions/{}/link", part(digest))
             }
-            Self::Tags(name) => write!(f, "{}/tags", Key::Manifests(name)),
-            Self::Tag(name, tag) => write!(f, "{}/{tag}", Key::Tags(name)),
-            Self::TagCurrent(name, tag) => write!(f, "{}/current/link", Key::Tag(name, tag)),
-            Self::TagIndex(name, tag) => write!(f, "{}/index", Key::Tag(name, tag)),
+            Self::Tags(name) => write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/tags"),
+            Self::Tag(name, tag) => write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/tags/{tag}"),
+            Self::TagCurrent(name, tag) => {
+                write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/tags/{tag}/current/link")
+            }
+            Self::TagIndex(name, tag) => write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/tags/{tag}/index"),
             Self::TagIndexLink(name, tag, digest) => {
-                write!(f, "{}/{}/link", Key::TagIndex(name, tag), part(digest))
+                write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/tags/{tag}/index/{}/link", part(digest))
             }
-            Self::Upload(name, id) => write!(f, "{}/_uploads/{id}", Key::Repository(name)),
-            Self::UploadData(name, id) => write!(f, "{}/data", Key::Upload(name, *id)),
-            Self::UploadStartedAt(name, id) => write!(f, "{}/startedat", Key::Upload(name, *id)),
-            Self::UploadHashStates(name, id) => write!(f, "{}/hashstates/sha256", Key::Upload(name, *id)),
+            Self::Uploads(name) => write!(f, "repositories/{name}/_uploads"),
+            Self::Upload(name, id) => write!(f, "repositories/{name}/_uploads/{id}"),
+            Self::UploadData(name, id) => write!(f, "repositories/{name}/_uploads/{id}/data"),
+            Self::UploadStartedAt(name, id) => write!(f, "repositories/{name}/_uploads/{id}/startedat"),
+            Self::UploadHashStates(name, id) => {
+                write!(f, "repositories/{name}/_uploads/{id}/hashstates/sha256")
+            }
             Self::UploadHashState(name, id, offset) => {
-                write!(f, "{}/{offset}", Key::UploadHashStates(name, *id))
+                write!(f, "repositories/{name}/_uploads/{id}/hashstates/sha256/{offset}")
             }
+            side => fmt::Display::fmt(side, f),
         }
     }
 }

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::{ByteStream, Content, Durability, Entry, Error, Key, Result, Source, Stat, Storage};
+use super::{
+    ByteStream, Content, Durability, Entry, Error, Found, FoundFile, Key, Leaf, Result, Source, Stat, Storage,
+};
 
 /// Storage in this process's memory.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,16 @@ impl Memory {
         self.files().get(&path).cloned().ok_or(Error::NotFound { path })
     }
 
+    /// All files below a directory, by their paths within it; a directory is what has files.
+    fn files_below(&self, key: Key<'_>) -> Result<Vec<(String, (Bytes, SystemTime))>> {
+        let prefix = format!("{key}/");
+        let files = self.files();
+        let below = files.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+        let below: Vec<_> =
+            below.map(|(path, file)| (path[prefix.len()..].to_owned(), file.clone())).collect();
+        if below.is_empty() { Err(Error::NotFound { path: key.to_string() }) } else { Ok(below) }
+    }
+
     fn set(&self, key: Key<'_>, bytes: Bytes) {
         self.files().insert(key.to_string(), (bytes, SystemTime::now()));
     }
@@ -36,6 +48,14 @@ impl Memory {
     #[cfg(test)]
     pub(crate) fn remove(&self, path: &str) {
         self.files().remove(path);
+    }
+
+    /// Makes what is stored at a path older.
+    #[cfg(test)]
+    pub(crate) fn age(&self, path: &str, by: std::time::Duration) {
+        if let Some((_, modified)) = self.files().get_mut(path) {
+            *modified -= by;
+        }
     }
 
     fn claim(&self, key: Key<'_>) -> Result<Claim<'_>> {
@@ -112,26 +132,76 @@ impl Storage for Memory {
         Ok(())
     }
 
-    async fn list(&self, key: Key<'_>) -> Result<Vec<Entry>> {
-        let prefix = format!("{key}/");
-        let mut entries = BTreeSet::new();
-        for path in self
-            .files()
-            .range(prefix.clone()..)
-            .map(|(path, _)| path)
-            .take_while(|path| path.starts_with(&prefix))
-        {
-            let rest = &path[prefix.len()..];
-            let (name, is_directory) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
-            entries.insert(Entry { name: name.to_owned(), is_directory });
-        }
-        if entries.is_empty() {
-            return Err(Error::NotFound { path: key.to_string() });
-        }
-        Ok(entries.into_iter().collect())
+    async fn rename(&self, from: Key<'_>, to: Key<'_>, _durability: Durability) -> Result<()> {
+        let path = from.to_string();
+        let mut files = self.files();
+        let file = files.remove(&path).ok_or(Error::NotFound { path })?;
+        files.insert(to.to_string(), file);
+        Ok(())
     }
 
-    async fn delete(&self, key: Key<'_>) -> Result<()> {
+    async fn rename_if(&self, from: Key<'_>, expected: &[u8], to: Key<'_>) -> Result<bool> {
+        let path = from.to_string();
+        let mut files = self.files();
+        let found = files.get(&path).is_some_and(|(bytes, _)| bytes == expected);
+        if let Some(file) = found.then(|| files.remove(&path)).flatten() {
+            files.insert(to.to_string(), file);
+        }
+        Ok(found)
+    }
+
+    async fn touch(&self, key: Key<'_>) -> Result<()> {
+        let path = key.to_string();
+        let mut files = self.files();
+        let (_, modified) = files.get_mut(&path).ok_or(Error::NotFound { path })?;
+        *modified = SystemTime::now();
+        Ok(())
+    }
+
+    async fn list_each(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
+        let mut directories: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let beginning = format!("{}/", below.path());
+        for (path, _) in self.files_below(key)? {
+            let Some((name, rest)) = path.split_once('/') else { continue };
+            let names = directories.entry(name.to_owned()).or_default();
+            let first = rest.strip_prefix(&beginning).and_then(|rest| rest.split('/').next());
+            names.extend(first.map(ToOwned::to_owned));
+        }
+        Ok(directories.into_iter().map(|(name, names)| (name, names.into_iter().collect())).collect())
+    }
+
+    async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {
+        let mut found = BTreeMap::new();
+        for (path, (bytes, modified)) in self.files_below(key)? {
+            let Some((name, rest)) = path.split_once('/') else { continue };
+            let missing = || Err(Error::NotFound { path: format!("{key}/{name}/{}", leaf.path()) });
+            let file = found.entry(name.to_owned()).or_insert_with(missing);
+            if rest == leaf.path() {
+                let stat = Stat { size: bytes.len() as u64, modified };
+                let content = if leaf == Leaf::CurrentLink { bytes } else { Bytes::new() };
+                *file = Ok(FoundFile { stat, content });
+            }
+        }
+        Ok(found.into_iter().map(|(name, file)| Found { name, file }).collect())
+    }
+
+    async fn walk(&self, key: Key<'_>) -> Result<Vec<Found>> {
+        let found = self.files_below(key)?.into_iter().map(|(name, (bytes, modified))| {
+            let stat = Stat { size: bytes.len() as u64, modified };
+            Found { name, file: Ok(FoundFile { stat, content: Bytes::new() }) }
+        });
+        Ok(found.collect())
+    }
+
+    async fn list(&self, key: Key<'_>) -> Result<Vec<Entry>> {
+        let entries = self.files_below(key)?.into_iter().map(|(path, _)| match path.split_once('/') {
+            Some((name, _)) => Entry { name: name.to_owned(), is_directory: true },
+            None => Entry { name: path, is_directory: false },
+        });
+        Ok(entries.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    async fn delete(&self, key: Key<'_>, _durability: Durability) -> Result<()> {
         let path = key.to_string();
         self.files().remove(&path).map(|_| ()).ok_or(Error::NotFound { path })
     }

@@ -22,7 +22,7 @@ mod memory;
 mod observed;
 
 pub use fs::Filesystem;
-pub use layout::{Key, MANIFESTS_ENTRY};
+pub use layout::{Condemned, Key, Leaf, MANIFESTS_ENTRY, REPOSITORY_ENTRIES};
 pub use memory::Memory;
 pub use observed::{Action, Observed};
 
@@ -145,6 +145,24 @@ pub struct Entry {
     pub is_directory: bool,
 }
 
+/// What was found below one entry of a directory.
+#[derive(Debug)]
+pub struct Found {
+    /// The entry's name, or a path of names.
+    pub name: String,
+    /// The file, unless it is missing or cannot be read.
+    pub file: Result<FoundFile>,
+}
+
+/// A file that was found by going over a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundFile {
+    /// Facts about it.
+    pub stat: Stat,
+    /// Its content, if it is the link of a tag. Others are not read.
+    pub content: Bytes,
+}
+
 /// Bytes under keys.
 ///
 /// Every operation is safe to repeat. All processes that share one storage see each other's writes at once.
@@ -190,11 +208,37 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// [`Error::OffsetMismatch`] when `from` has another size.
     async fn promote(&self, from: Key<'_>, size: u64, to: Key<'_>) -> Result<()>;
 
+    /// Moves what is stored under `from` to `to`, replacing what was there.
+    ///
+    /// # Guarantees
+    /// Atomic: of two that move the same thing, one gets [`Error::NotFound`].
+    async fn rename(&self, from: Key<'_>, to: Key<'_>, durability: Durability) -> Result<()>;
+
+    /// Moves what is stored under `from` to `to` if it is exactly `expected`, and says whether it was.
+    ///
+    /// # Guarantees
+    /// What another request writes meanwhile stays, though for a moment it may not be seen. When the process dies
+    /// in that moment, it is found under `to`, where it is not what was expected.
+    async fn rename_if(&self, from: Key<'_>, expected: &[u8], to: Key<'_>) -> Result<bool>;
+
+    /// Makes what is stored under `key` count as written now.
+    async fn touch(&self, key: Key<'_>) -> Result<()>;
+
     /// The entries of the directory `key` in no order.
     async fn list(&self, key: Key<'_>) -> Result<Vec<Entry>>;
 
-    /// Deletes what is stored under `key`, durably.
-    async fn delete(&self, key: Key<'_>) -> Result<()>;
+    /// For each directory in the directory `key`, the names in its directory `below`, in no order; none where that
+    /// does not exist.
+    async fn list_each(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>>;
+
+    /// For each directory in the directory `key`, its file `leaf`, in no order.
+    async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>>;
+
+    /// All files below the directory `key`, in no order.
+    async fn walk(&self, key: Key<'_>) -> Result<Vec<Found>>;
+
+    /// Deletes what is stored under `key`.
+    async fn delete(&self, key: Key<'_>, durability: Durability) -> Result<()>;
 
     /// Deletes what is stored under `key`, durably, if it is exactly `expected`, and says whether it was.
     ///

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ByteStream, Content, Durability, Entry, Key, Result, Stat, Storage};
+use super::{ByteStream, Content, Durability, Entry, Found, Key, Leaf, Result, Stat, Storage};
 
 /// The kind of a storage operation, by CNCF distribution's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,12 +103,36 @@ impl Storage for Observed {
         self.time(Action::Move, self.inner.promote(from, size, to)).await
     }
 
+    async fn rename(&self, from: Key<'_>, to: Key<'_>, durability: Durability) -> Result<()> {
+        self.time(Action::Move, self.inner.rename(from, to, durability)).await
+    }
+
+    async fn rename_if(&self, from: Key<'_>, expected: &[u8], to: Key<'_>) -> Result<bool> {
+        self.time(Action::Move, self.inner.rename_if(from, expected, to)).await
+    }
+
+    async fn touch(&self, key: Key<'_>) -> Result<()> {
+        self.time(Action::PutContent, self.inner.touch(key)).await
+    }
+
     async fn list(&self, key: Key<'_>) -> Result<Vec<Entry>> {
         self.time(Action::List, self.inner.list(key)).await
     }
 
-    async fn delete(&self, key: Key<'_>) -> Result<()> {
-        self.time(Action::Delete, self.inner.delete(key)).await
+    async fn list_each(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
+        self.time(Action::List, self.inner.list_each(key, below)).await
+    }
+
+    async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {
+        self.time(Action::List, self.inner.scan(key, leaf)).await
+    }
+
+    async fn walk(&self, key: Key<'_>) -> Result<Vec<Found>> {
+        self.time(Action::List, self.inner.walk(key)).await
+    }
+
+    async fn delete(&self, key: Key<'_>, durability: Durability) -> Result<()> {
+        self.time(Action::Delete, self.inner.delete(key, durability)).await
     }
 
     async fn delete_if(&self, key: Key<'_>, expected: &[u8]) -> Result<bool> {

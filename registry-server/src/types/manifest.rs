@@ -61,6 +61,65 @@ struct View {
     manifests: Option<Vec<Descriptor>>,
 }
 
+/// All that a stored manifest leads to, of whatever kind and age it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct References {
+    /// Config, layers and blobs, those that may be elsewhere as well.
+    pub blobs: Vec<Digest>,
+    /// What an index lists: manifests, though BuildKit's caches list layers.
+    pub children: Vec<Digest>,
+    /// What it is about.
+    pub subject: Option<Digest>,
+}
+
+/// The fields by which any kind of manifest refers to something.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Links {
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    /// Of the artifact manifest that OCI has given up.
+    blobs: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+    /// Of Docker's schema 1.
+    fs_layers: Option<Vec<FsLayer>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FsLayer {
+    blob_sum: Digest,
+}
+
+impl References {
+    /// Reads them from a manifest as it is stored.
+    ///
+    /// # Errors
+    /// [`ParseManifestError`] when the bytes are no manifest of a known shape: then they may lead anywhere.
+    pub fn of(bytes: &[u8]) -> Result<Self, ParseManifestError> {
+        let links: Links = serde_json::from_slice(bytes).map_err(ParseManifestError::Json)?;
+        let known = links.config.is_some()
+            || links.layers.is_some()
+            || links.blobs.is_some()
+            || links.manifests.is_some()
+            || links.fs_layers.is_some();
+        if !known {
+            return Err(ParseManifestError::NoMediaType);
+        }
+        let digests = |descriptors: Option<Vec<Descriptor>>| {
+            descriptors.into_iter().flatten().map(|descriptor| descriptor.digest)
+        };
+        let fs_layers = links.fs_layers.into_iter().flatten().map(|layer| layer.blob_sum);
+        let blobs = links.config.map(|config| config.digest).into_iter();
+        Ok(Self {
+            blobs: blobs.chain(digests(links.layers)).chain(digests(links.blobs)).chain(fs_layers).collect(),
+            children: digests(links.manifests).collect(),
+            subject: links.subject.map(|subject| subject.digest),
+        })
+    }
+}
+
 /// Just enough to name the kind of bytes that were checked when they were pushed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -88,6 +147,16 @@ impl Manifest {
         if !fits {
             return Err(ParseManifestError::Shape(media_type));
         }
+        Ok(Self { bytes, media_type, view })
+    }
+
+    /// A manifest as it is stored, whoever wrote it; it was checked when it was pushed.
+    ///
+    /// # Errors
+    /// [`ParseManifestError`] when the bytes are of no kind that the registry takes.
+    pub fn stored(bytes: Bytes) -> Result<Self, ParseManifestError> {
+        let media_type = Self::media_type_of(&bytes)?;
+        let view = serde_json::from_slice(&bytes).map_err(ParseManifestError::Json)?;
         Ok(Self { bytes, media_type, view })
     }
 
