@@ -4,5 +4,6 @@
 //! safe is written down in [`crate::registry`]'s order of steps and in `docs/decisions`.
 
 mod report;
+pub mod retention;
 
 pub use report::Summary;

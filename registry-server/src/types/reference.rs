@@ -3,14 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::digest::{Digest, ParseDigestError};
+use super::digest::{Algorithm, Digest, ParseDigestError};
 
 /// A tag, `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`: safe as a path part.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(String);
 
 /// A tag or a digest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {
     /// A name that can move from manifest to manifest.
     Tag(Tag),
@@ -34,6 +34,19 @@ impl Tag {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The manifest that this tag says something about, for the tags under which clients keep signatures and the
+    /// like: `sha256-<hex>`, alone or with an ending such as `.sig`.
+    ///
+    /// Spec: distribution-spec, "Referrers Tag Schema". A sha512 digest is too long for a tag and cut off there.
+    #[must_use]
+    pub fn accessory_subject(&self) -> Option<Digest> {
+        let algorithm = Algorithm::Sha256;
+        let rest = self.0.strip_prefix(algorithm.name())?.strip_prefix('-')?;
+        let (hex, ending) = rest.split_at_checked(algorithm.hex_length())?;
+        let is_ending = ending.is_empty() || ending.starts_with('.');
+        if is_ending { format!("{algorithm}:{hex}").parse().ok() } else { None }
     }
 }
 
@@ -82,6 +95,31 @@ impl fmt::Display for Reference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_accessory_tag_names_its_subject() {
+        let hex = "0f".repeat(32);
+        let subject: Digest = format!("sha256:{hex}").parse().unwrap();
+        for ending in ["", ".sig", ".att", ".sbom", ".x"] {
+            let tag: Tag = format!("sha256-{hex}{ending}").parse().unwrap();
+            assert_eq!(tag.accessory_subject().as_ref(), Some(&subject), "{tag}");
+        }
+        let upper = hex.to_uppercase();
+        let rows = [
+            "latest".to_owned(),
+            "sha256-".to_owned(),
+            format!("sha256-{}", &hex[1..]),
+            format!("sha256-{hex}0"),
+            format!("sha256-{hex}-sig"),
+            format!("sha256-{upper}"),
+            format!("sha512-{hex}"),
+            format!("x-sha256-{hex}"),
+            hex,
+        ];
+        for tag in rows {
+            assert_eq!(tag.parse::<Tag>().unwrap().accessory_subject(), None, "{tag}");
+        }
+    }
 
     #[test]
     fn a_reference_is_a_tag_or_a_digest() {
