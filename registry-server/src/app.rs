@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::auth::{self, Auth};
 use crate::config::{Config, Driver};
 use crate::metrics::Metrics;
-use crate::registry::Registry;
+use crate::registry::{PendingPulls, Registry};
 use crate::storage::{self, Filesystem, Memory, Observed, Storage};
 
 /// All that a request may need.
@@ -15,6 +15,8 @@ pub struct App {
     pub registry: Registry,
     /// Who may do what.
     pub auth: Auth,
+    /// The pulls that are still to be written down.
+    pub pulls: PendingPulls,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What is allowed at all, and where the API lies.
@@ -70,6 +72,7 @@ impl App {
         Ok(Self {
             registry: Registry::new(Arc::new(storage)),
             auth: Auth::new(config)?,
+            pulls: PendingPulls::default(),
             metrics,
             settings: Settings::new(config),
         })

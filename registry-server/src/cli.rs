@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::app::App;
 use crate::auth;
+use crate::background;
 use crate::config::{self, Config, Loaded};
 use crate::http;
 use crate::telemetry;
@@ -129,7 +130,9 @@ async fn serve_until_signal(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let (stop, stopped) = oneshot::channel();
     let app = Arc::new(App::build(config)?);
-    let serving = http::serve(app, config, async {
+    // It ends with the runtime.
+    tokio::spawn(background::run(Arc::clone(&app)));
+    let serving = http::serve(Arc::clone(&app), config, async {
         // Its other half lives as long as this function.
         let _ = stopped.await;
     });
@@ -140,9 +143,11 @@ async fn serve_until_signal(config: &Config) -> anyhow::Result<()> {
         signals.next().await
     };
     tokio::select! {
-        served = serving => Ok(served?),
+        served = serving => served?,
         name = interrupted => bail!("a second signal, {name}, cut off running requests"),
     }
+    background::finish(&app).await;
+    Ok(())
 }
 
 /// The signals that ask to stop.

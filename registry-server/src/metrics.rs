@@ -32,6 +32,7 @@ pub struct Metrics {
     request_size: Family<RequestLabels, Histogram>,
     response_size: Family<RequestLabels, Histogram>,
     storage_action: Family<ActionLabels, Histogram>,
+    pulls_unrecorded: Counter,
 }
 
 /// Labels of requests that are running.
@@ -90,6 +91,7 @@ impl Metrics {
             request_size: Family::new_with_constructor(bytes),
             response_size: Family::new_with_constructor(bytes),
             storage_action: Family::new_with_constructor(action),
+            pulls_unrecorded: Counter::default(),
             registry: Registry::default(),
         };
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
@@ -106,6 +108,8 @@ impl Metrics {
         let storage = registry.sub_registry_with_prefix("storage");
         let unit = Unit::Seconds;
         storage.register_with_unit("action", "Time that storage took", unit, metrics.storage_action.clone());
+        let text = "Pulls whose time is not kept for retention";
+        registry.register("pulls_unrecorded", text, metrics.pulls_unrecorded.clone());
         Self { registry, ..metrics }
     }
 
@@ -126,6 +130,11 @@ impl Metrics {
     /// Counts a storage action.
     pub fn storage_action(&self, driver: &'static str, action: &'static str, duration: Duration) {
         self.storage_action.get_or_create(&ActionLabels { driver, action }).observe(duration.as_secs_f64());
+    }
+
+    /// Counts pulls whose time is not kept, because too many others wait or the storage cannot be written.
+    pub fn pulls_unrecorded(&self, count: u64) {
+        self.pulls_unrecorded.inc_by(count);
     }
 
     /// All metrics in the text format of `OpenMetrics`.
@@ -157,6 +166,7 @@ mod tests {
         metrics.end_request(&RequestLabels { code: 200, handler: "blob", method: "get" }, figures);
         metrics.begin_request("manifest");
         metrics.storage_action("filesystem", "Stat", Duration::from_micros(20));
+        metrics.pulls_unrecorded(3);
         let text = metrics.render().unwrap();
         for line in [
             r#"registry_http_in_flight_requests{handler="blob"} 0"#,
@@ -166,6 +176,7 @@ mod tests {
             r#"registry_http_request_size_bytes_sum{code="200",handler="blob",method="get"} 0"#,
             r#"registry_http_response_size_bytes_sum{code="200",handler="blob",method="get"} 42"#,
             r#"registry_storage_action_seconds_count{driver="filesystem",action="Stat"} 1"#,
+            "registry_pulls_unrecorded_total 3",
             "registry_build_info{version=",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -23,6 +23,9 @@ pub(super) async fn get(
     parts: &Parts,
 ) -> Result<Response<Body>, Error> {
     let manifest = app.registry.get_manifest(name, reference).await?;
+    if is_pull(&parts.method, reference) && !app.pulls.note(name, reference) {
+        app.metrics.pulls_unrecorded(1);
+    }
     if let (&Method::HEAD, Reference::Digest(digest)) = (&parts.method, reference) {
         app.registry.refresh_manifest(digest).await?;
     }
@@ -47,6 +50,12 @@ pub(super) async fn get(
         *response.body_mut() = Body::from(manifest.bytes);
     }
     Ok(response)
+}
+
+/// Whether the manifest is asked for in order to use it. Clients ask where a tag leads by HEAD and may have the
+/// manifest already; HEAD by digest is how they look before a push whether it is there.
+fn is_pull(method: &Method, reference: &Reference) -> bool {
+    *method == Method::GET || matches!(reference, Reference::Tag(_))
 }
 
 /// `PUT`

@@ -139,12 +139,12 @@ impl Registry {
         self.forget_tag(name, tag).await
     }
 
-    /// Removes the history of a tag that is gone. A push that sets the tag anew meanwhile keeps it.
+    /// Removes the history of a tag that is gone, and when it was pulled. A push that sets the tag anew meanwhile keeps it.
     pub(super) async fn forget_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<()> {
         optional(self.storage.delete_tree(Key::TagIndex(name, tag)).await)?;
         // CNCF distribution lists the directory as a tag even when it is empty.
         optional(self.storage.prune(Key::Tag(name, tag)).await)?;
-        Ok(())
+        self.forget_pulls(name, &Reference::Tag(tag.clone())).await
     }
 
     /// Makes sure that all blobs and manifests that a manifest leads to are there, children of its children

@@ -9,6 +9,7 @@ mod blobs;
 mod catalog;
 mod inventory;
 mod manifests;
+mod pulls;
 mod quarantine;
 mod tags;
 mod uploads;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use blobs::Blob;
 pub use inventory::{Link, TagLink};
 pub use manifests::StoredManifest;
+pub use pulls::PendingPulls;
 pub use quarantine::Instance;
 pub use uploads::Chunk;
 

@@ -297,7 +297,7 @@ struct Scripted {
 impl Scripted {
     fn note(&self, action: &str, key: Key<'_>) {
         let path = format!("{key}/");
-        let kinds = ["current", "index", "revisions", "_layers", "blobs", "_uploads"];
+        let kinds = ["current", "index", "revisions", "_layers", "blobs", "_uploads", "pulled"];
         let kind = kinds.into_iter().find(|part| path.contains(&format!("/{part}/"))).unwrap_or("other");
         self.writes.lock().unwrap().push(format!("{action} {kind}"));
     }
@@ -387,7 +387,7 @@ async fn content_is_written_before_links_and_tags_are_deleted_before_revisions()
         registry.put_manifest(&name, &tag("v1"), Some(IMAGE), image(&config, &config)).await.unwrap();
     assert_eq!(writes(), ["put blobs", "put revisions", "put index", "put current"]);
     registry.delete_manifest(&name, &pushed).await.unwrap();
-    assert_eq!(writes(), ["delete current", "delete index", "delete revisions"]);
+    assert_eq!(writes(), ["delete current", "delete index", "delete pulled", "delete revisions"]);
 }
 
 #[tokio::test]

@@ -35,12 +35,15 @@
 //! | `Quarantined(r, BlobData(d))` | `quarantine/<run>/blobs/<alg>/<hex>` |
 //! | `Quarantined(r, key)` | `quarantine/<run>/<path of the key in the tree>` |
 //! | `Lease` | `lease` |
+//! | `PulledTags(n)` | `pulled/<name>/_tags` |
+//! | `PulledManifests(n)` | `pulled/<name>/_digests` |
+//! | `Pulled(n, tag or d)` | `pulled/<name>/_tags/<tag>`, `pulled/<name>/_digests/<alg>/<hex>` |
 //! | `ScratchRun(r)` | `scratch/<run>` |
 //! | `Scratch(r, n)` | `scratch/<run>/<n>` |
 
 use std::fmt;
 
-use crate::types::{Algorithm, Digest, RepositoryName, RunId, Tag, UploadId};
+use crate::types::{Algorithm, Digest, Reference, RepositoryName, RunId, Tag, UploadId};
 
 /// Where our own files lie, beside `docker/`.
 pub(super) const SIDE_DIRECTORY: &str = "windlass";
@@ -106,6 +109,12 @@ pub enum Key<'a> {
     Quarantined(&'a RunId, &'a Key<'a>),
     /// Says which garbage collection is running.
     Lease,
+    /// Directory of the times at which tags were pulled.
+    PulledTags(&'a RepositoryName),
+    /// Directory of the times at which manifests were pulled by digest.
+    PulledManifests(&'a RepositoryName),
+    /// Empty; its time is that of the last pull.
+    Pulled(&'a RepositoryName, &'a Reference),
     /// Directory of what one run keeps on disk rather than in memory.
     ScratchRun(&'a RunId),
     /// A piece of what a run keeps on disk.
@@ -202,6 +211,12 @@ impl fmt::Display for Key<'_> {
                 key.write_in_tree(f)
             }
             Self::Lease => write!(f, "{SIDE_DIRECTORY}/lease"),
+            Self::PulledTags(name) => write!(f, "{SIDE_DIRECTORY}/pulled/{name}/_tags"),
+            Self::PulledManifests(name) => write!(f, "{SIDE_DIRECTORY}/pulled/{name}/_digests"),
+            Self::Pulled(name, Reference::Tag(tag)) => write!(f, "{}/{tag}", Key::PulledTags(name)),
+            Self::Pulled(name, Reference::Digest(digest)) => {
+                write!(f, "{}/{}", Key::PulledManifests(name), part(digest))
+            }
             Self::ScratchRun(run) => write!(f, "{SIDE_DIRECTORY}/scratch/{run}"),
             Self::Scratch(run, piece) => write!(f, "{}/{piece}", Key::ScratchRun(run)),
             key => {
@@ -303,6 +318,22 @@ mod tests {
         assert_eq!(distinct.len(), rows.len(), "no two keys share a path");
         for (key, path) in rows {
             assert_eq!(key.to_string(), format!("docker/registry/v2/{path}"));
+        }
+    }
+
+    #[test]
+    fn times_of_pulls_lie_beside_the_tree() {
+        let hex = "ab".repeat(32);
+        let [tag, digest] = ["v1".to_owned(), format!("sha256:{hex}")].map(|text| text.parse().unwrap());
+        let name: RepositoryName = "team/app".parse().unwrap();
+        let rows = [
+            (Key::PulledTags(&name), "_tags".to_owned()),
+            (Key::PulledManifests(&name), "_digests".to_owned()),
+            (Key::Pulled(&name, &tag), "_tags/v1".to_owned()),
+            (Key::Pulled(&name, &digest), format!("_digests/sha256/{hex}")),
+        ];
+        for (key, path) in rows {
+            assert_eq!(key.to_string(), format!("{SIDE_DIRECTORY}/pulled/team/app/{path}"));
         }
     }
 }

@@ -4,5 +4,6 @@ mod auth;
 mod health;
 mod logs;
 mod prefix;
+mod pulls;
 mod shutdown;
 mod tls;
