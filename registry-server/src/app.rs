@@ -58,12 +58,10 @@ impl App {
     /// When the storage or the file of users cannot be opened.
     pub fn build(config: &Config) -> Result<Self, Error> {
         let metrics = Arc::new(Metrics::new());
-        let (driver, inner): (_, Arc<dyn Storage>) = match &config.storage.driver {
-            Driver::Filesystem(filesystem) => {
-                let opened = Filesystem::open(&filesystem.rootdirectory).map_err(Error::Storage)?;
-                ("filesystem", Arc::new(opened))
-            }
-            Driver::Inmemory(_) => ("inmemory", Arc::new(Memory::default())),
+        let inner = Self::storage(config)?;
+        let driver = match &config.storage.driver {
+            Driver::Filesystem(_) => "filesystem",
+            Driver::Inmemory(_) => "inmemory",
         };
         let observer = Arc::clone(&metrics);
         let storage = Observed::new(inner, move |action, duration| {
@@ -76,6 +74,20 @@ impl App {
             metrics,
             settings: Settings::new(config),
         })
+    }
+
+    /// The storage alone, for jobs that serve nobody.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn storage(config: &Config) -> Result<Arc<dyn Storage>, Error> {
+        match &config.storage.driver {
+            Driver::Filesystem(filesystem) => {
+                let opened = Filesystem::open(&filesystem.rootdirectory).map_err(Error::Storage)?;
+                Ok(Arc::new(opened))
+            }
+            Driver::Inmemory(_) => Ok(Arc::new(Memory::default())),
+        }
     }
 }
 

@@ -50,7 +50,9 @@ impl Visitor<'_> for DurationVisitor {
     }
 }
 
-fn parse(text: &str) -> Option<Duration> {
+/// Reads a duration with units; `None` for what Go would not read, and for what is negative.
+#[must_use]
+pub fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

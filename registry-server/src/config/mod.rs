@@ -27,6 +27,7 @@ mod storage;
 
 pub use access::{Access, Anonymous};
 pub use auth::{Auth, Htpasswd};
+pub use duration::parse as parse_duration;
 pub use error::{Error, Origin, Problem, Warning};
 pub use health::{Health, StorageDriver};
 pub use http::{ClientAuth, Debug, Http, Http2, Net, Prometheus, Tls, TlsVersion};

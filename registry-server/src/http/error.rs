@@ -208,6 +208,8 @@ fn registry_kind(error: &registry::Error) -> (StatusCode, &'static str) {
         E::ManifestInvalid(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
         E::ManifestBlobUnknown { .. } => (StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN"),
         E::Storage(storage::Error::OutOfSpace { .. }) => (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE"),
+        // Somebody was stopped in the middle of what takes microseconds; it is for the client to try again.
+        E::Storage(storage::Error::Busy { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
         E::ManifestDamaged { .. } | E::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::catalog::child_name;
 use super::{Registry, Result, optional};
-use crate::storage::{self, Durability, Key, Leaf, REPOSITORY_ENTRIES};
+use crate::storage::{self, Durability, Key, Leaf, REPOSITORY_ENTRIES, Stat as StoredStat};
 use crate::types::{Algorithm, Digest, RepositoryName, Tag};
 
 /// A tag's link.
@@ -24,6 +24,28 @@ pub struct Link {
     pub digest: Digest,
     /// When it was last pushed or mounted; `None` when the link cannot be looked at.
     pub pushed: Option<SystemTime>,
+}
+
+/// The blobs of a part of the storage.
+#[derive(Debug, Default)]
+pub struct Shard {
+    /// Those that are there, in byte order.
+    pub blobs: Vec<StoredBlob>,
+    /// Those of which only a directory is left.
+    pub empty: Vec<Digest>,
+    /// Those that cannot be looked at.
+    pub unreadable: Vec<Digest>,
+}
+
+/// A blob as it is stored.
+#[derive(Debug)]
+pub struct StoredBlob {
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last pushed or asked for, to the hour.
+    pub used: SystemTime,
 }
 
 impl Registry {
@@ -65,7 +87,7 @@ impl Registry {
         Ok(links)
     }
 
-    /// A repository's links to manifests, in no order.
+    /// A repository's links to manifests, each once.
     ///
     /// # Errors
     /// Those of the storage.
@@ -75,7 +97,7 @@ impl Registry {
         Ok(links)
     }
 
-    /// A repository's links to blobs, in no order.
+    /// A repository's links to blobs, each once.
     ///
     /// # Errors
     /// Those of the storage.
@@ -85,18 +107,45 @@ impl Registry {
         Ok(links)
     }
 
-    /// The blobs whose SHA-256 begins with `byte`, with their size and when they were last used, in no order.
+    /// The blobs whose SHA-256 begins with `byte`, each once.
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn blobs(&self, byte: u8) -> Result<Vec<(Digest, u64, SystemTime)>> {
-        let found = optional(self.storage.scan(Key::BlobShard(byte), Leaf::Data).await)?.unwrap_or_default();
-        let blobs = found.into_iter().filter_map(|found| {
-            let digest = parse_digest(Algorithm::Sha256, &found.name)?;
-            let stat = found.file.ok()?.stat;
-            Some((digest, stat.size, stat.modified))
-        });
-        Ok(blobs.collect())
+    pub async fn blob_shard(&self, byte: u8) -> Result<Shard> {
+        let mut shard = Shard::default();
+        for found in optional(self.storage.scan(Key::BlobShard(byte), Leaf::Data).await)?.unwrap_or_default()
+        {
+            let Some(digest) = parse_digest(Algorithm::Sha256, &found.name) else { continue };
+            match found.file {
+                Ok(file) => {
+                    let StoredStat { size, modified } = file.stat;
+                    shard.blobs.push(StoredBlob { digest, size, used: modified });
+                }
+                Err(storage::Error::NotFound { .. }) => shard.empty.push(digest),
+                Err(_) => shard.unreadable.push(digest),
+            }
+        }
+        // A name may be listed twice when it goes and comes back meanwhile.
+        shard.blobs.sort_unstable_by(|one, other| one.digest.cmp(&other.digest));
+        shard.blobs.dedup_by(|one, other| one.digest == other.digest);
+        Ok(shard)
+    }
+
+    /// When the bytes of a blob were last pushed or asked for, if they are there.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn blob_used(&self, digest: &Digest) -> Result<Option<SystemTime>> {
+        Ok(optional(self.storage.stat(Key::BlobData(digest)).await)?.map(|stat| stat.modified))
+    }
+
+    /// Removes a blob's directory if nothing is in it.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn prune_blob(&self, digest: &Digest) -> Result<()> {
+        optional(self.storage.prune(Key::Blob(digest)).await)?;
+        Ok(())
     }
 
     /// The digest by which a repository's blob is stored, if it has the blob.
@@ -105,6 +154,14 @@ impl Registry {
     /// Those of the storage.
     pub async fn stored_digest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Digest>> {
         self.read_link(Key::LayerLink(name, digest)).await
+    }
+
+    /// The digest by which a repository's manifest is stored, if it has the manifest.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn stored_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Digest>> {
+        self.read_link(Key::RevisionLink(name, digest)).await
     }
 
     /// The manifests that each tag of a repository names or has named.
@@ -120,6 +177,20 @@ impl Registry {
         Ok(histories.collect())
     }
 
+    /// When it was written down that a tag names a manifest, if it was.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn history_written(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<Option<SystemTime>> {
+        let stat = optional(self.storage.stat(Key::TagIndexLink(name, tag, digest)).await)?;
+        Ok(stat.map(|stat| stat.modified))
+    }
+
     /// Forgets that a tag ever named a manifest.
     ///
     /// # Errors
@@ -130,12 +201,36 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes the directories of a repository that hold no file, and the repository itself when it holds none.
+    /// Removes the directories of a repository's own that hold no file.
     ///
     /// # Errors
     /// Those of the storage.
     pub async fn prune_repository(&self, name: &RepositoryName) -> Result<()> {
+        let layers = [Algorithm::Sha256, Algorithm::Sha512].map(|algorithm| Key::Layers(name, algorithm));
+        for key in [Key::Manifests(name), Key::Uploads(name)].into_iter().chain(layers) {
+            optional(self.storage.prune(key).await)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a repository that holds no file, and those below it that hold none.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn prune_empty_repository(&self, name: &RepositoryName) -> Result<()> {
         optional(self.storage.prune(Key::Repository(name)).await)?;
+        Ok(())
+    }
+
+    /// Writes the link of a manifest that a tag names: someone died between the two steps of a push or a deletion.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn heal_revision(&self, name: &RepositoryName, digest: &Digest) -> Result<()> {
+        let link = Key::RevisionLink(name, digest);
+        if self.find_link(link).await?.is_none() {
+            self.write_link(link, digest).await?;
+        }
         Ok(())
     }
 
@@ -150,6 +245,9 @@ impl Registry {
                 Err(_) => links.push(Link { digest, pushed: None }),
             }
         }
+        // A name may be listed twice when it goes and comes back meanwhile.
+        links.sort_unstable_by(|one, other| one.digest.cmp(&other.digest));
+        links.dedup_by(|one, other| one.digest == other.digest);
         Ok(links)
     }
 }

@@ -166,7 +166,7 @@ impl Registry {
                 match self.find_child(name, child).await? {
                     Child::Missing => missing.push(child.clone()),
                     Child::Blob => {}
-                    Child::Manifest(child) => pending.push(child),
+                    Child::Manifest(child) => pending.push(*child),
                 }
             }
         }
@@ -182,7 +182,7 @@ impl Registry {
         };
         let Some(bytes) = bytes else { return Ok(Child::Missing) };
         // What is damaged or of an older kind is there, and where it leads to cannot be known.
-        Ok(Manifest::stored(bytes).map_or(Child::Blob, Child::Manifest))
+        Ok(Manifest::stored(bytes).map_or(Child::Blob, |manifest| Child::Manifest(Box::new(manifest))))
     }
 
     /// The bytes of a manifest's blob.
@@ -200,7 +200,7 @@ enum Child {
     Missing,
     /// Something that leads to nothing else.
     Blob,
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 fn check_digest(expected: &Digest, actual: &Digest) -> Result<()> {

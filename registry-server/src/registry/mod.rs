@@ -17,7 +17,7 @@ mod uploads;
 use std::sync::Arc;
 
 pub use blobs::Blob;
-pub use inventory::{Link, TagLink};
+pub use inventory::{Link, Shard, StoredBlob, TagLink};
 pub use manifests::StoredManifest;
 pub use pulls::PendingPulls;
 pub use quarantine::Instance;
@@ -155,6 +155,12 @@ impl Registry {
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>) -> Self {
         Self { storage }
+    }
+
+    /// Where it all is kept.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
     }
 
     /// Proves that the storage can be read and written.

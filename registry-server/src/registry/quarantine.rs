@@ -6,6 +6,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+
 use super::{Registry, Result, optional};
 use crate::storage::{Condemned, Durability, Key, Stat};
 use crate::types::{Digest, RepositoryName, RunId, Tag};
@@ -105,6 +107,18 @@ impl Registry {
         Ok(optional(moved)?.is_some())
     }
 
+    /// Brings back what one run has condemned as if it had been pushed just now, and says whether it was still there.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn restore(&self, run: &RunId, key: Key<'_>) -> Result<bool> {
+        let revived = self.revive_from(run, key).await?;
+        if revived {
+            optional(self.storage.touch(key).await)?;
+        }
+        Ok(revived)
+    }
+
     /// Deletes an instance for good, and says whether it was still there.
     ///
     /// # Errors
@@ -130,27 +144,29 @@ impl Registry {
             return Ok(false);
         }
         let history = Key::TagIndexLink(name, tag, digest);
-        // The link names what the tag named when it was taken, which a push may just have changed.
-        let Some(named) = self.read_link(Key::Quarantined(run, &history)).await? else { return Ok(false) };
-        self.write_link(Key::TagIndexLink(name, tag, &named), &named).await?;
+        self.write_link(history, digest).await?;
         let place = Key::Quarantined(run, &history);
         let moved = self.storage.rename(place, Key::TagCurrent(name, tag), Durability::Durable).await;
         Ok(optional(moved)?.is_some())
     }
 
-    /// What a condemned tag named when it was taken: if it is not what the run expected, the run died while it was
-    /// putting the tag back.
+    /// The bytes of a blob, be it at its place or in the quarantine, which it does not leave for that.
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn condemned_tag_names(
-        &self,
-        run: &RunId,
-        name: &RepositoryName,
-        tag: &Tag,
-        digest: &Digest,
-    ) -> Result<Option<Digest>> {
-        self.read_link(Key::Quarantined(run, &Key::TagIndexLink(name, tag, digest))).await
+    pub async fn peek_blob(&self, digest: &Digest) -> Result<Option<Bytes>> {
+        let data = Key::BlobData(digest);
+        for _ in 0..LOOKS {
+            if let Some(bytes) = optional(self.storage.read(data).await)? {
+                return Ok(Some(bytes));
+            }
+            for run in self.quarantine_runs().await? {
+                if let Some(bytes) = optional(self.storage.read(Key::Quarantined(&run, &data)).await)? {
+                    return Ok(Some(bytes));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Removes the directories of a run in which nothing is left.
@@ -159,6 +175,15 @@ impl Registry {
     /// Those of the storage.
     pub async fn prune_quarantine(&self, run: &RunId) -> Result<()> {
         optional(self.storage.prune(Key::QuarantineRun(run)).await)?;
+        Ok(())
+    }
+
+    /// Removes what a run has kept on disk for itself.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn remove_scratch(&self, run: &RunId) -> Result<()> {
+        optional(self.storage.delete_tree(Key::ScratchRun(run)).await)?;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -24,6 +24,9 @@ mod walk;
 
 /// How long a staged file can stand before a start of the server takes it for the leftover of a crash.
 const STAGING_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// How long one that looks at a file and then replaces it is waited for.
+const LONGEST_CLAIM: Duration = Duration::from_secs(1);
 
 /// How many bytes of an upload are gathered before they are written in one go.
 const WRITE_SIZE: usize = 1024 * 1024;
@@ -105,6 +108,10 @@ impl Filesystem {
             if durability == Durability::Durable {
                 file.sync_data().map_err(|error| ("flush", error))?;
             }
+            let _claim = match durability {
+                Durability::Durable => claim(target, FlockOperation::NonBlockingLockShared)?,
+                Durability::Process => None,
+            };
             move_into_place(&staged, target, durability)
         })();
         if written.is_err() {
@@ -255,11 +262,7 @@ impl Storage for Filesystem {
     }
 
     async fn prune(&self, key: Key<'_>) -> Result<()> {
-        self.blocking(key, |_, path| {
-            remove_empty_directories(path).map_err(|error| ("prune", error))?;
-            flush_parent(path)
-        })
-        .await
+        self.blocking(key, |_, path| remove_empty_directories(path).map_err(|error| ("prune", error))).await
     }
 
     async fn delete_tree(&self, key: Key<'_>) -> Result<()> {
@@ -341,10 +344,7 @@ fn open_exclusively(path: &Path, missing: Missing) -> std::result::Result<Option
         Err(error) => return Err(("lock", error.into())),
     }
     // Whoever held the claim before may have renamed the file away: then the name is no longer ours to write.
-    let opened = file.metadata().map_err(|error| ("stat", error))?;
-    let named = fs::metadata(path).map_err(|error| ("stat", error))?;
-    let same = opened.ino() == named.ino() && opened.dev() == named.dev();
-    Ok(same.then_some(file))
+    Ok(is_named(&file, path)?.then_some(file))
 }
 
 fn move_into_place(source: &Path, target: &Path, durability: Durability) -> std::result::Result<(), Failure> {
@@ -368,32 +368,52 @@ fn move_into_place(source: &Path, target: &Path, durability: Durability) -> std:
     if durability == Durability::Durable { flush_parent(target) } else { Ok(()) }
 }
 
-/// Moves a file away if it is exactly `expected`. What another request writes meanwhile stays or is put back.
+/// Moves a file away if it is exactly `expected`, and says whether it was.
 fn take_if(path: &Path, expected: &[u8], taken: &Path) -> std::result::Result<bool, Failure> {
-    match fs::read(path) {
-        Ok(bytes) if bytes == expected => {}
-        Ok(_) => return Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(("read", error)),
+    let Some(mut claimed) = claim(path, FlockOperation::NonBlockingLockExclusive)? else { return Ok(false) };
+    let mut bytes = Vec::new();
+    claimed.read_to_end(&mut bytes).map_err(|error| ("read", error))?;
+    if bytes != expected {
+        return Ok(false);
     }
     match move_into_place(path, taken, Durability::Process) {
-        Err((_, error)) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        moved => moved?,
+        Err((_, error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        moved => moved.and_then(|()| flush_parent(path)).map(|()| true),
     }
-    // Between the look and the move another request may have written: then that is put back, unless a still
-    // newer one has come.
-    let is_expected = fs::read(taken).map_err(|error| ("read", error))? == expected;
-    if !is_expected {
-        match fs::hard_link(taken, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            linked => linked.map_err(|error| ("restore", error))?,
+}
+
+/// Claims the file that a name stands for: shared to put another in its place, exclusively to look at it and take it
+/// away, so that nobody takes away what was put there after the look. `None` when there is no such file.
+///
+/// Whoever holds a claim needs microseconds. One that is not given back in time is held by a stopped process, and then
+/// nothing that is sure can be done: the caller must try again later.
+fn claim(path: &Path, claim: FlockOperation) -> std::result::Result<Option<File>, Failure> {
+    let deadline = Instant::now() + LONGEST_CLAIM;
+    loop {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|error| ("open", error))?,
+        };
+        match flock(&file, claim) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(("claim", error.into())),
+            Ok(()) if is_named(&file, path)? => return Ok(Some(file)),
+            // It was replaced while we waited.
+            Ok(()) => {}
         }
     }
-    flush_parent(path)?;
-    if !is_expected {
-        fs::remove_file(taken).map_err(|error| ("delete", error))?;
+}
+
+/// Whether the name stands for the open file.
+fn is_named(file: &File, path: &Path) -> std::result::Result<bool, Failure> {
+    let opened = file.metadata().map_err(|error| ("stat", error))?;
+    match fs::metadata(path) {
+        Ok(named) => Ok(opened.ino() == named.ino() && opened.dev() == named.dev()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(("stat", error)),
     }
-    Ok(is_expected)
 }
 
 /// Makes a directory and those above it, each entry flushed before anything is put below it.
@@ -438,6 +458,7 @@ fn sort((operation, source): Failure, path: &dyn std::fmt::Display) -> Error {
     match source.kind() {
         // A file where a directory should be means that the key does not exist, too.
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::NotFound { path },
+        io::ErrorKind::WouldBlock => Error::Busy { path },
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::OutOfSpace { operation, path },
         _ => Error::Io { operation, path, source },
     }
@@ -501,6 +522,47 @@ mod tests {
         File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
         Filesystem::open(directory.path()).unwrap();
         assert!(!old.exists() && fresh.exists());
+    }
+
+    #[tokio::test]
+    async fn a_deletion_and_a_push_of_one_tag_never_lose_what_was_pushed_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Filesystem::open(directory.path()).unwrap();
+        let (name, tag): (RepositoryName, crate::types::Tag) = ("a".parse().unwrap(), "v1".parse().unwrap());
+        let key = Key::TagCurrent(&name, &tag);
+        for round in 0..200 {
+            storage.put(key, b"old", Durability::Durable).await.unwrap();
+            let push = storage.put(key, b"new", Durability::Durable);
+            let (pushed, deleted) = if round % 2 == 0 {
+                tokio::join!(push, storage.delete_if(key, b"old"))
+            } else {
+                let (deleted, pushed) = tokio::join!(storage.delete_if(key, b"old"), push);
+                (pushed, deleted)
+            };
+            pushed.unwrap();
+            deleted.unwrap();
+            assert_eq!(storage.read(key).await.unwrap(), "new", "round {round}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stopped_holder_of_a_claim_keeps_others_from_guessing() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Filesystem::open(directory.path()).unwrap();
+        let (name, tag): (RepositoryName, crate::types::Tag) = ("a".parse().unwrap(), "v1".parse().unwrap());
+        let key = Key::TagCurrent(&name, &tag);
+        storage.put(key, b"old", Durability::Durable).await.unwrap();
+        let rows = [
+            (FlockOperation::NonBlockingLockExclusive, false),
+            (FlockOperation::NonBlockingLockShared, true),
+        ];
+        for (held, may_put) in rows {
+            let _held = claim(&storage.path(key), held).unwrap().unwrap();
+            let taken = storage.delete_if(key, b"old").await;
+            assert!(matches!(taken, Err(Error::Busy { .. })), "{taken:?}");
+            assert_eq!(storage.put(key, b"old", Durability::Durable).await.is_ok(), may_put);
+        }
+        assert!(storage.delete_if(key, b"old").await.unwrap());
     }
 
     #[test]

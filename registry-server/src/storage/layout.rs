@@ -5,6 +5,7 @@
 //! | key | path |
 //! | --- | --- |
 //! | `BlobShard(byte)` | `blobs/sha256/<two hex>` |
+//! | `Blob(d)` | `blobs/<alg>/<first two hex>/<hex>` |
 //! | `BlobData(d)` | `blobs/<alg>/<first two hex>/<hex>/data` |
 //! | `Repositories` | `repositories` |
 //! | `Repository(n)` | `repositories/<name>` |
@@ -61,6 +62,8 @@ const ROOT: &str = "docker/registry/v2";
 pub enum Key<'a> {
     /// Directory of the blobs whose SHA-256 begins with the byte.
     BlobShard(u8),
+    /// Directory of a blob.
+    Blob(&'a Digest),
     /// A blob's bytes; manifests are blobs too.
     BlobData(&'a Digest),
     /// Directory of all repositories.
@@ -232,6 +235,10 @@ impl Key<'_> {
     fn write_in_tree(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BlobShard(byte) => write!(f, "blobs/{}/{byte:02x}", Algorithm::Sha256.name()),
+            Self::Blob(digest) => {
+                let hex = digest.hex();
+                write!(f, "blobs/{}/{}/{hex}", digest.algorithm(), &hex[..2])
+            }
             Self::BlobData(digest) => {
                 let hex = digest.hex();
                 write!(f, "blobs/{}/{}/{hex}/data", digest.algorithm(), &hex[..2])

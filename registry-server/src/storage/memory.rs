@@ -58,6 +58,18 @@ impl Memory {
         }
     }
 
+    /// Makes everything older.
+    #[cfg(test)]
+    pub(crate) fn age_all(&self, by: std::time::Duration) {
+        self.files().values_mut().for_each(|(_, modified)| *modified -= by);
+    }
+
+    /// The paths of all files.
+    #[cfg(test)]
+    pub(crate) fn paths(&self) -> BTreeSet<String> {
+        self.files().keys().cloned().collect()
+    }
+
     fn claim(&self, key: Key<'_>) -> Result<Claim<'_>> {
         let path = key.to_string();
         let fresh = self.appending.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());

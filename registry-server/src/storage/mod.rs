@@ -217,8 +217,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// Moves what is stored under `from` to `to` if it is exactly `expected`, and says whether it was.
     ///
     /// # Guarantees
-    /// What another request writes meanwhile stays, though for a moment it may not be seen. When the process dies
-    /// in that moment, it is found under `to`, where it is not what was expected.
+    /// What another request puts there meanwhile stays.
     async fn rename_if(&self, from: Key<'_>, expected: &[u8], to: Key<'_>) -> Result<bool>;
 
     /// Makes what is stored under `key` count as written now.
@@ -243,7 +242,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// Deletes what is stored under `key`, durably, if it is exactly `expected`, and says whether it was.
     ///
     /// # Guarantees
-    /// What another request writes meanwhile is not deleted, though for a moment it may not be seen.
+    /// What another request puts there meanwhile stays.
     async fn delete_if(&self, key: Key<'_>, expected: &[u8]) -> Result<bool>;
 
     /// Removes the directory `key` if nothing is stored below it. A backend without directories has nothing to do.

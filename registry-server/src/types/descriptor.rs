@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::digest::Digest;
+use super::media_type::ManifestMediaType;
 
 /// The parts of an OCI content descriptor that a registry acts on; all others are left in the bytes.
 ///
@@ -20,4 +21,13 @@ pub struct Descriptor {
     /// Other places that have the content: a layer with such places need not be in the registry.
     #[serde(default)]
     pub urls: Vec<String>,
+}
+
+impl Descriptor {
+    /// Whether the content is a manifest by its media type, or of no type that says what it is.
+    #[must_use]
+    pub fn may_be_manifest(&self) -> bool {
+        let schema1 = self.media_type.starts_with("application/vnd.docker.distribution.manifest.v1");
+        schema1 || self.media_type.is_empty() || self.media_type.parse::<ManifestMediaType>().is_ok()
+    }
 }

@@ -44,7 +44,7 @@ impl fmt::Display for Algorithm {
 
 /// A digest that is always valid: a known algorithm and lower-case hexadecimal of its length.
 ///
-/// The only ways to one are parsing and [`crate::types::Hasher::finish`].
+/// The only ways to one are parsing, [`Digest::from_sha256`] and [`crate::types::Hasher::finish`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
@@ -72,6 +72,26 @@ impl Digest {
             hex.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
         Self { algorithm, hex }
+    }
+
+    /// The digest of this SHA-256 hash.
+    #[must_use]
+    pub fn from_sha256(hash: &[u8; 32]) -> Self {
+        Self::from_bytes(Algorithm::Sha256, hash)
+    }
+
+    /// The hash, if it is SHA-256's.
+    #[must_use]
+    pub fn sha256(&self) -> Option<[u8; 32]> {
+        let digit = |byte: u8| if byte.is_ascii_digit() { byte - b'0' } else { byte - b'a' + 10 };
+        let mut hash = [0; 32];
+        if self.algorithm != Algorithm::Sha256 {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(self.hex.as_bytes().chunks_exact(2)) {
+            *byte = digit(pair[0]) << 4 | digit(pair[1]);
+        }
+        Some(hash)
     }
 
     /// The algorithm.
@@ -149,6 +169,15 @@ impl<'de> Deserialize<'de> for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sha256_digest_is_a_hash_and_back() {
+        let hash: [u8; 32] = std::array::from_fn(|place| u8::try_from(place * 8 + 3).unwrap());
+        let digest = Digest::from_sha256(&hash);
+        assert_eq!(digest.sha256(), Some(hash));
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert_eq!(format!("sha512:{}", "0f".repeat(64)).parse::<Digest>().unwrap().sha256(), None);
+    }
 
     #[test]
     fn only_well_formed_digests_of_known_algorithms_parse() {

@@ -66,7 +66,7 @@ struct View {
 pub struct References {
     /// Config, layers and blobs, those that may be elsewhere as well.
     pub blobs: Vec<Digest>,
-    /// What an index lists: manifests, though BuildKit's caches list layers.
+    /// The manifests that an index lists.
     pub children: Vec<Digest>,
     /// What it is about.
     pub subject: Option<Digest>,
@@ -107,14 +107,22 @@ impl References {
         if !known {
             return Err(ParseManifestError::NoMediaType);
         }
+        // BuildKit's caches list layers in an index.
+        let (children, listed): (Vec<_>, Vec<_>) =
+            links.manifests.into_iter().flatten().partition(Descriptor::may_be_manifest);
         let digests = |descriptors: Option<Vec<Descriptor>>| {
             descriptors.into_iter().flatten().map(|descriptor| descriptor.digest)
         };
         let fs_layers = links.fs_layers.into_iter().flatten().map(|layer| layer.blob_sum);
         let blobs = links.config.map(|config| config.digest).into_iter();
         Ok(Self {
-            blobs: blobs.chain(digests(links.layers)).chain(digests(links.blobs)).chain(fs_layers).collect(),
-            children: digests(links.manifests).collect(),
+            blobs: blobs
+                .chain(digests(links.layers))
+                .chain(digests(links.blobs))
+                .chain(digests(Some(listed)))
+                .chain(fs_layers)
+                .collect(),
+            children: digests(Some(children)).collect(),
             subject: links.subject.map(|subject| subject.digest),
         })
     }
@@ -287,6 +295,33 @@ mod tests {
             assert!(error.contains(expected), "{text} as {content_type:?}: {error}");
         }
         assert!(parse(&image.replace("sha256:aa", "sha256:zz"), Some(IMAGE)).is_err());
+    }
+
+    #[test]
+    fn what_a_stored_manifest_leads_to_is_found_in_every_kind() {
+        let layer = format!(
+            r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{}","size":3}}"#,
+            digest("ee")
+        );
+        let child = format!(r#"{{"mediaType":"{IMAGE}","digest":"{}","size":3}}"#, digest("cc"));
+        let (aa, bb, dd) = (descriptor("aa"), descriptor("bb"), descriptor("dd"));
+        let rows = [
+            (format!(r#"{{"config":{aa},"layers":[{bb}],"subject":{dd}}}"#), "aa bb", "", "dd"),
+            (format!(r#"{{"manifests":[{child},{layer}],"subject":{dd}}}"#), "ee", "cc", "dd"),
+            (format!(r#"{{"blobs":[{aa}]}}"#), "aa", "", ""),
+            (format!(r#"{{"fsLayers":[{{"blobSum":"{}"}}]}}"#, digest("aa")), "aa", "", ""),
+        ];
+        let digests = |text: &str| -> Vec<String> { text.split_whitespace().map(digest).collect() };
+        for (text, blobs, children, subject) in rows {
+            let found = References::of(text.as_bytes()).unwrap();
+            let texts = |found: &[Digest]| found.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert_eq!(texts(&found.blobs), digests(blobs), "{text}");
+            assert_eq!(texts(&found.children), digests(children), "{text}");
+            assert_eq!(texts(&found.subject.into_iter().collect::<Vec<_>>()), digests(subject), "{text}");
+        }
+        for unknown in ["", "{}", r#"{"config":{}}"#, r#"{"layers":[{"digest":"sha256:1","size":1}]}"#] {
+            assert!(References::of(unknown.as_bytes()).is_err(), "{unknown}");
+        }
     }
 
     #[test]

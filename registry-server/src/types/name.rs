@@ -5,11 +5,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 /// A repository's name, for instance `team/app`.
 ///
 /// It fits the specification's grammar and is therefore safe as a relative path: no part is empty, `.` or
 /// `..`, and none starts with `_`, as the tree's own directories do.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct RepositoryName(String);
 
 /// The text is not a repository name.

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use super::digest::{Algorithm, Digest, ParseDigestError};
 
 /// A tag, `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`: safe as a path part.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Tag(String);
 
 /// A tag or a digest.

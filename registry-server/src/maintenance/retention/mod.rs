@@ -22,8 +22,8 @@ pub use verdict::{Kept, LetGo, Verdict};
 use crate::config::{Keep, ProtectedImage, Protection, Retention, RetentionPolicy, Untagged};
 use crate::types::{Digest, Reference, RepositoryName, Tag};
 
-/// Rules and protection, ready to decide.
-#[derive(Clone, Debug)]
+/// Rules and protection, ready to decide. The default knows nothing and so lets nothing go.
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     policies: Vec<Policy>,
     /// Tags that stay in every repository.

@@ -1,27 +1,26 @@
 //! The command line: from arguments to one call each, from errors to one message and an exit code.
 
-use std::io::{self, IsTerminal as _, Write as _};
+mod collect;
+mod htpasswd;
+
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::app::App;
-use crate::auth;
 use crate::background;
 use crate::config::{self, Config, Loaded};
 use crate::http;
 use crate::telemetry;
 
-/// Bcrypt looks at no more of a password.
-const LONGEST_PASSWORD: usize = 72;
 /// Threads for requests, at least: with two, one that waits for a disk shows in every other request.
 const LEAST_WORKERS: usize = 4;
 
@@ -43,6 +42,16 @@ enum Command {
         #[arg(env = "REGISTRY_CONFIGURATION_PATH")]
         file: PathBuf,
     },
+    /// Take what nothing leads to out of the storage, beside any number of servers.
+    ///
+    /// What is garbage for longer than the grace period is moved to the quarantine, from which any use brings it back;
+    /// a later run deletes it when another grace period has gone by. Tags go only by the rules of --retention-file.
+    GarbageCollect(collect::GarbageCollect),
+    /// Say why something is kept or will go, without doing anything.
+    Explain(collect::Explain),
+    /// Look at, bring back or delete what garbage collections have condemned.
+    #[command(subcommand)]
+    Quarantine(collect::Quarantine),
     /// Look at settings without serving.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -102,9 +111,12 @@ impl From<anyhow::Error> for Failure {
 pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve { file } => serve(&file),
+        Command::GarbageCollect(arguments) => arguments.run(),
+        Command::Explain(arguments) => arguments.run(),
+        Command::Quarantine(command) => command.run(),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema().to_value())),
-        Command::Htpasswd { user, cost, .. } => htpasswd(&user, cost),
+        Command::Htpasswd { user, cost, .. } => htpasswd::htpasswd(&user, cost),
     };
     let (error, code) = match done {
         Ok(()) => return ExitCode::SUCCESS,
@@ -189,56 +201,6 @@ fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-fn htpasswd(user: &str, cost: u32) -> Result<(), Failure> {
-    let password = checked_password(user).map_err(Failure::Usage)?;
-    let parts = bcrypt::hash_with_result(password, cost).context("hash the password")?;
-    print(&format!("{user}:{}\n", parts.format_for_version(bcrypt::Version::TwoY)))
-}
-
-fn checked_password(user: &str) -> anyhow::Result<String> {
-    ensure!(
-        auth::is_valid_user(user),
-        "user {user:?}: a name has no colon, no line break, no blank end and no leading #"
-    );
-    let password = read_password().context("read the password")?;
-    ensure!(!password.is_empty(), "the password is empty");
-    let fits = password.len() <= LONGEST_PASSWORD;
-    ensure!(fits, "the password is longer than the {LONGEST_PASSWORD} bytes that bcrypt looks at");
-    Ok(password)
-}
-
-/// The first line of standard input; from a terminal, what is typed twice.
-fn read_password() -> anyhow::Result<String> {
-    if !io::stdin().is_terminal() {
-        return Ok(read_line()?);
-    }
-    let password = prompt("Password: ")?;
-    ensure!(password == prompt("Again: ")?, "the two differ");
-    Ok(password)
-}
-
-/// Asks at the terminal and reads a line that is not shown.
-fn prompt(question: &str) -> io::Result<String> {
-    let terminal = io::stdin();
-    let shown = tcgetattr(&terminal)?;
-    let mut hidden = shown.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
-    write!(io::stderr(), "{question}")?;
-    tcsetattr(&terminal, OptionalActions::Flush, &hidden)?;
-    let line = read_line();
-    tcsetattr(&terminal, OptionalActions::Flush, &shown)?;
-    writeln!(io::stderr())?;
-    line
-}
-
-fn read_line() -> io::Result<String> {
-    let mut line = String::new();
-    io::stdin().read_line(&mut line)?;
-    let end = line.trim_end_matches(['\r', '\n']).len();
-    line.truncate(end);
-    Ok(line)
-}
-
 fn print(text: &str) -> Result<(), Failure> {
     Ok(io::stdout().write_all(text.as_bytes()).context("write to standard output")?)
 }
@@ -258,6 +220,20 @@ mod tests {
     fn arguments_are_understood_or_refused() {
         let rows = [
             ("serve /etc/config.yml", true),
+            ("garbage-collect /etc/config.yml", true),
+            ("garbage-collect -d -m -q /etc/config.yml", true),
+            ("garbage-collect --dry-run --delete-untagged --quiet /etc/config.yml", true),
+            ("garbage-collect --delete-untagged=false --grace-period 24h /etc/config.yml", true),
+            ("garbage-collect --time-budget 30m --io-limit 500 --report json /etc/config.yml", true),
+            ("garbage-collect --protect-file p --retention-file r --report-file s /etc/config.yml", true),
+            ("garbage-collect --grace-period soon /etc/config.yml", false),
+            ("garbage-collect --io-limit 0 /etc/config.yml", false),
+            ("explain --config /etc/config.yml team/app:v1", true),
+            ("explain --config /etc/config.yml -m --grace-period 1h team/app", true),
+            ("explain --config /etc/config.yml Team:v1", false),
+            ("quarantine list --config /etc/config.yml", true),
+            ("quarantine restore --config /etc/config.yml team/app:v1 team/app:v2", true),
+            ("quarantine purge --config /etc/config.yml", true),
             ("config check /etc/config.yml", true),
             ("config schema", true),
             ("htpasswd ann", true),

@@ -1,0 +1,64 @@
+//! How long a run may take, and how much it may ask of the disk.
+
+use std::num::NonZeroU32;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+/// A run's budget.
+#[derive(Debug)]
+pub(super) struct Pace {
+    deadline: Option<Instant>,
+    /// How long one operation may take on average, and until when those of the past were paid for.
+    limit: Option<(Duration, Mutex<Instant>)>,
+}
+
+impl Pace {
+    /// A budget that begins now: time in all, and operations a second.
+    pub(super) fn new(time: Option<Duration>, operations: Option<NonZeroU32>) -> Self {
+        let now = Instant::now();
+        let limit = operations.map(|limit| (Duration::from_secs(1) / limit.get(), Mutex::new(now)));
+        Self { deadline: time.map(|time| now + time), limit }
+    }
+
+    /// Whether the time is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Waits until so many operations, done or about to be done, are within the limit.
+    pub(super) async fn pay(&self, operations: usize) {
+        let Some((each, paid)) = &self.limit else { return };
+        let cost = each.saturating_mul(u32::try_from(operations).unwrap_or(u32::MAX));
+        let until = {
+            let mut paid = paid.lock().unwrap_or_else(PoisonError::into_inner);
+            *paid = (*paid).max(Instant::now()) + cost;
+            *paid
+        };
+        tokio::time::sleep_until(until.into()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn operations_are_spread_over_time() {
+        let start = Instant::now();
+        let pace = Pace::new(None, NonZeroU32::new(1000));
+        for _ in 0..5 {
+            pace.pay(10).await;
+        }
+        assert!(start.elapsed() >= Duration::from_millis(50));
+        assert!(!pace.is_over());
+    }
+
+    #[tokio::test]
+    async fn a_budget_of_no_time_is_over_at_once_and_none_never() {
+        assert!(Pace::new(Some(Duration::ZERO), None).is_over());
+        let free = Pace::new(None, None);
+        free.pay(usize::MAX).await;
+        assert!(!free.is_over());
+    }
+}
