@@ -115,6 +115,7 @@ impl Collection {
             return self.collect(None, observe).await;
         }
         let lease = Lease::take(&context.registry, context.run).await?;
+        context.registry.remove_scratch(None).await?;
         let collected = self.collect(Some(&lease), observe).await;
         lease.release().await;
         collected
@@ -333,7 +334,7 @@ impl Collection {
                 registry.prune_quarantine(run).await?;
             }
         }
-        Ok(registry.remove_scratch(run).await?)
+        Ok(registry.remove_scratch(Some(run)).await?)
     }
 }
 

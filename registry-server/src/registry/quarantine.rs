@@ -178,12 +178,13 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes what a run has kept on disk for itself.
+    /// Removes what a run, or all that have ever been, kept on disk for themselves. One that still goes on has it open.
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn remove_scratch(&self, run: &RunId) -> Result<()> {
-        optional(self.storage.delete_tree(Key::ScratchRun(run)).await)?;
+    pub async fn remove_scratch(&self, run: Option<&RunId>) -> Result<()> {
+        let key = run.map_or(Key::Scratches, Key::ScratchRun);
+        optional(self.storage.delete_tree(key).await)?;
         Ok(())
     }
 

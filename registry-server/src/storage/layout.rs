@@ -39,6 +39,7 @@
 //! | `PulledTags(n)` | `pulled/<name>/_tags` |
 //! | `PulledManifests(n)` | `pulled/<name>/_digests` |
 //! | `Pulled(n, tag or d)` | `pulled/<name>/_tags/<tag>`, `pulled/<name>/_digests/<alg>/<hex>` |
+//! | `Scratches` | `scratch` |
 //! | `ScratchRun(r)` | `scratch/<run>` |
 //! | `Scratch(r, n)` | `scratch/<run>/<n>` |
 
@@ -118,6 +119,8 @@ pub enum Key<'a> {
     PulledManifests(&'a RepositoryName),
     /// Empty; its time is that of the last pull.
     Pulled(&'a RepositoryName, &'a Reference),
+    /// Directory of what runs keep on disk rather than in memory.
+    Scratches,
     /// Directory of what one run keeps on disk rather than in memory.
     ScratchRun(&'a RunId),
     /// A piece of what a run keeps on disk.
@@ -220,7 +223,8 @@ impl fmt::Display for Key<'_> {
             Self::Pulled(name, Reference::Digest(digest)) => {
                 write!(f, "{}/{}", Key::PulledManifests(name), part(digest))
             }
-            Self::ScratchRun(run) => write!(f, "{SIDE_DIRECTORY}/scratch/{run}"),
+            Self::Scratches => write!(f, "{SIDE_DIRECTORY}/scratch"),
+            Self::ScratchRun(run) => write!(f, "{}/{run}", Key::Scratches),
             Self::Scratch(run, piece) => write!(f, "{}/{piece}", Key::ScratchRun(run)),
             key => {
                 write!(f, "{ROOT}/")?;
