@@ -40,13 +40,9 @@ impl Registry {
 
     /// The tags that name a manifest.
     pub(super) async fn tags_of(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>> {
-        let mut tags = Vec::new();
-        for tag in self.tag_directories(name).await?.unwrap_or_default() {
-            if self.resolve_tag(name, &tag).await?.as_ref() == Some(digest) {
-                tags.push(tag);
-            }
-        }
-        Ok(tags)
+        let mut links = self.tag_links(name).await?;
+        links.retain(|link| link.target.as_ref().is_some_and(|(target, _)| target == digest));
+        Ok(links.into_iter().map(|link| link.tag).collect())
     }
 
     async fn tag_directories(&self, name: &RepositoryName) -> Result<Option<Vec<Tag>>> {
