@@ -9,7 +9,7 @@
 //! at any point. An object that already holds everything wanted, and was last applied in just that form, is not written:
 //! when nothing has changed, no request is made and no resource version moves. A claim is never deleted.
 
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -88,7 +88,7 @@ pub async fn apply(
     }
     if built.complete {
         for key in orphans(owner, built, live) {
-            delete(client, owner.namespace, &key, live).await?;
+            delete(client, owner.namespace, &key, live.get(&key).and_then(ResourceExt::uid)).await?;
             changes.push((key.0, Change::Deleted));
         }
     }
@@ -201,10 +201,30 @@ fn orphans(owner: Owner<'_>, built: &Built, live: &Live) -> Vec<Key> {
         .collect()
 }
 
-async fn delete(client: &Client, namespace: &str, key: &Key, live: &Live) -> Result<(), Error> {
+/// Makes `child`, which is never changed afterwards, and returns it; `None` if an object of this name is there already.
+///
+/// # Errors
+/// [`Error`] of the request.
+pub async fn create(client: &Client, namespace: &str, child: &Child) -> Result<Option<DynamicObject>, Error> {
+    let error = |source| Error { verb: "create", key: child.key.clone(), source };
+    let object: DynamicObject = serde_json::from_value(child.object.clone())
+        .map_err(|source| error(kube::Error::SerdeError(source)))?;
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &child.key.0.resource());
+    let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), dry_run: false };
+    match api.create(&params, &object).await {
+        Ok(created) => Ok(Some(created)),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+        Err(source) => Err(error(source)),
+    }
+}
+
+/// Deletes the object `key` with all that it owns, if it is still the one with the unique id `uid`: another may have
+/// taken its name.
+///
+/// # Errors
+/// [`Error`] of the request.
+pub async fn delete(client: &Client, namespace: &str, key: &Key, uid: Option<String>) -> Result<(), Error> {
     let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &key.0.resource());
-    // Only the very object that was looked at, in case another has taken its name.
-    let uid = live.get(key).and_then(ResourceExt::uid);
     let params = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
     match api.delete(&key.1, &params).await {
         Ok(_) => Ok(()),

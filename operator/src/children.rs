@@ -1,8 +1,9 @@
-//! The objects that belong to a Registry, as the cluster holds them: which kinds there are, and which names are ours.
+//! The objects that belong to a Registry or a policy, as the cluster holds them: which kinds there are, and which names are ours.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
 use kube::ResourceExt;
 use kube::api::{ApiResource, DynamicObject};
@@ -27,11 +28,13 @@ pub enum Kind {
     Service,
     /// The servers.
     Deployment,
+    /// A run over the data.
+    Job,
 }
 
 impl Kind {
-    /// All kinds, in the order in which they are written.
-    pub const ALL: [Self; 6] = [
+    /// The kinds of a Registry's children, in the order in which they are written.
+    pub const OF_REGISTRY: [Self; 6] = [
         Self::ServiceAccount,
         Self::ConfigMap,
         Self::Secret,
@@ -50,6 +53,7 @@ impl Kind {
             Self::PersistentVolumeClaim => ApiResource::erase::<PersistentVolumeClaim>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
+            Self::Job => ApiResource::erase::<Job>(&()),
         }
     }
 
@@ -63,6 +67,7 @@ impl Kind {
             Self::PersistentVolumeClaim => "PersistentVolumeClaim",
             Self::Service => "Service",
             Self::Deployment => "Deployment",
+            Self::Job => "Job",
         }
     }
 }
@@ -173,9 +178,9 @@ mod tests {
 
     #[test]
     fn the_deployment_is_written_last() {
-        let mut sorted = Kind::ALL;
+        let mut sorted = Kind::OF_REGISTRY;
         sorted.sort();
-        assert_eq!(sorted, Kind::ALL);
-        assert_eq!(Kind::ALL.last(), Some(&Kind::Deployment));
+        assert_eq!(sorted, Kind::OF_REGISTRY);
+        assert_eq!(Kind::OF_REGISTRY.last(), Some(&Kind::Deployment));
     }
 }

@@ -10,10 +10,13 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use futures::FutureExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, ListParams};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::{Client, Config};
+use kube::{Client, Config, Resource};
+use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::api::garbage_collection_policy::GarbageCollectionPolicy;
 use crate::api::registry::Registry;
 use crate::context::{Context, Failures};
 use crate::controller::{self, Shutdown};
@@ -165,14 +168,25 @@ fn shutdown() -> anyhow::Result<Shutdown> {
     Ok(stop.boxed().shared())
 }
 
-/// Returns once Registries can be listed. A watch of a resource that does not exist would fail silently for ever.
+/// Returns once all custom resources can be listed. A watch of one that does not exist would fail silently for ever.
 async fn resources_exist(client: &Client, namespaces: &[String]) {
-    let api: Api<Registry> = match namespaces.first() {
+    listable::<Registry>(client, namespaces).await;
+    listable::<GarbageCollectionPolicy>(client, namespaces).await;
+}
+
+async fn listable<K>(client: &Client, namespaces: &[String])
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = match namespaces.first() {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
     while let Err(error) = api.list_metadata(&ListParams::default().limit(1)).await {
-        tracing::warn!(%error, "Registries cannot be listed yet");
+        tracing::warn!(%error, "{} cannot be listed yet; has its definition been installed?", K::plural(&()));
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }

@@ -5,17 +5,21 @@
 //!
 //! | group | resources | verbs |
 //! | --- | --- | --- |
-//! | `windlass.dev` | `registries` | get, list, watch |
-//! | `windlass.dev` | `registries/status` | patch |
-//! | `windlass.dev` | `registries/finalizers` | update (only asked for by `OwnerReferencesPermissionEnforcement`) |
+//! | `windlass.dev` | `registries`, `garbagecollectionpolicies` | get, list, watch |
+//! | `windlass.dev` | `registries/status`, `garbagecollectionpolicies/status` | patch |
+//! | `windlass.dev`, `batch` | `finalizers` of the owners of what it makes | update (only asked for by `OwnerReferencesPermissionEnforcement`) |
 //! | core | `configmaps`, `secrets`, `services`, `serviceaccounts` | get, list, watch, create, patch, delete |
 //! | core | `persistentvolumeclaims` | get, list, watch, create, patch |
 //! | core | `pods` | list, watch |
 //! | `apps` | `deployments` | get, list, watch, create, patch, delete |
+//! | `batch` | `jobs` | list, watch, create, delete |
 //! | `discovery.k8s.io` | `endpointslices` | list, watch |
 //! | `storage.k8s.io` | `storageclasses` (cluster-wide; it does without) | list, watch |
 //! | `events.k8s.io` | `events` | create, patch |
 //!
+//! To know which images are in use, it lists in all namespaces (without, no collection touches anything tagged) `pods`,
+//! `replicationcontrollers`, the workloads and `controllerrevisions` of `apps`, the `jobs` and `cronjobs` of `batch`, and
+//! the `ingresses` of `networking.k8s.io`;
 //! and in its own namespace, for the leader lease: `coordination.k8s.io` `leases` get, create, update.
 
 use std::collections::HashMap;

@@ -1,11 +1,14 @@
-//! Wiring: what is watched, which Registry each event concerns, and how often things are tried.
+//! Wiring: what is watched, which object each event concerns, and how often things are tried. Here it is that of the
+//! Registries; that of the policies is in [`garbage_collection_policy`].
+
+mod garbage_collection_policy;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use futures::future::{BoxFuture, Shared, join_all};
+use futures::future::{BoxFuture, Shared, join, join_all};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -35,15 +38,19 @@ type Guarded = DeserializeGuard<Registry>;
 /// Resolves when the operator is to stop.
 pub type Shutdown = Shared<BoxFuture<'static, ()>>;
 
-/// Reconciles the Registries of `namespaces`, or of all if there are none, until `shutdown`; then lets what runs end.
+/// Reconciles the Registries and policies of `namespaces`, or of all if there are none, until `shutdown`; then lets what runs end.
 pub async fn run(context: Arc<Context>, namespaces: &[String], concurrency: u16, shutdown: Shutdown) {
     let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
         vec![None]
     } else {
         namespaces.iter().map(|name| Some(name.as_str())).collect()
     };
-    let controllers =
-        scopes.into_iter().map(|scope| control(Arc::clone(&context), scope, concurrency, shutdown.clone()));
+    let controllers = scopes.into_iter().map(|scope| {
+        let registries = control(Arc::clone(&context), scope, concurrency, shutdown.clone());
+        let policies =
+            garbage_collection_policy::control(Arc::clone(&context), scope, concurrency, shutdown.clone());
+        join(registries, policies)
+    });
     join_all(controllers).await;
 }
 
@@ -92,7 +99,7 @@ async fn control(context: Arc<Context>, scope: Option<&str>, concurrency: u16, s
                 let reader = reader.clone();
                 async move { reconcile(&guarded, &reader, &context).await }
             },
-            |guarded, error, context| retry(&guarded, error, &context),
+            |guarded, error, context| retry(guarded.as_ref(), error, &context),
             Arc::clone(&context),
         )
         .for_each(|_| std::future::ready(()))
@@ -206,12 +213,15 @@ async fn reconcile(
     outcome
 }
 
-fn retry(guarded: &Guarded, error: &Error, context: &Context) -> Action {
+fn retry<K>(guarded: &K, error: &Error, context: &Context) -> Action
+where
+    K: Resource<DynamicType = ()>,
+{
     let wait = context.failures.count(guarded.meta().uid.as_deref().unwrap_or_default());
     context.metrics.failed(&error.reason());
-    let (namespace, registry) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+    let (namespace, kind, name) = (guarded.namespace().unwrap_or_default(), K::kind(&()), guarded.name_any());
     let error = chain(error);
-    tracing::warn!(%namespace, %registry, %error, ?wait, "a reconcile failed and will be tried again");
+    tracing::warn!(%namespace, %kind, %name, %error, ?wait, "a reconcile failed and will be tried again");
     Action::requeue(wait)
 }
 

@@ -1,16 +1,18 @@
 //! Kubernetes operator for Windlass registries.
 //!
-//! A [`api::registry::Registry`] becomes a running server in five steps, a module each, in [`registry`]. The rest is
-//! wiring: [`cli`] starts, [`controller`] watches, [`apply`] alone writes children, [`leader`] elects the one that acts.
+//! A [`api::registry::Registry`] becomes a running server in five steps, a module each, in [`registry`]; so does a
+//! `GarbageCollectionPolicy` become Jobs, in [`garbage_collection_policy`]. The rest is wiring: [`cli`] starts, [`controller`] watches, [`apply`] alone writes children, [`leader`] elects the one that acts.
 
 pub mod api;
 pub mod apply;
 pub mod children;
 pub mod cli;
+pub mod conditions;
 pub mod context;
 pub mod controller;
 pub mod endpoints;
 pub mod fingerprint;
+pub mod garbage_collection_policy;
 pub mod leader;
 pub mod merge;
 pub mod metrics;

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Metricset;
 
+use crate::api::garbage_collection_status::LastRun;
 use crate::api::registry::Registry;
 use crate::api::status::READY;
 use crate::apply::Change;
@@ -34,6 +35,8 @@ pub struct Metrics {
     writes: Family<WriteLabels, Counter>,
     certificates: Family<ObjectLabels, Gauge<f64, AtomicU64>>,
     registries: Family<ReadyLabel, Gauge>,
+    collections: Family<ResultLabel, Counter>,
+    reclaimed: Counter,
     leader: Gauge,
     known: Mutex<Vec<Registries>>,
 }
@@ -46,6 +49,11 @@ struct ReasonLabel {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct WriteLabels {
     kind: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ResultLabel {
     result: &'static str,
 }
 
@@ -70,6 +78,8 @@ impl Default for Metrics {
             writes: Family::default(),
             certificates: Family::default(),
             registries: Family::default(),
+            collections: Family::default(),
+            reclaimed: Counter::default(),
             leader: Gauge::default(),
             known: Mutex::default(),
         };
@@ -95,6 +105,16 @@ impl Metrics {
             self.certificates.clone(),
         );
         set.register("registries", "Registries, by their Ready condition", self.registries.clone());
+        set.register(
+            "garbage_collections",
+            "Runs of the garbage collection that have ended, by how they did",
+            self.collections.clone(),
+        );
+        set.register(
+            "garbage_collection_reclaimed_bytes",
+            "Bytes that runs of the garbage collection have freed",
+            self.reclaimed.clone(),
+        );
         set.register("leader", "Whether this process is the one that acts", self.leader.clone());
     }
 
@@ -112,6 +132,15 @@ impl Metrics {
     /// Counts the write of a child. Writes with the result `repaired` are corrected drift.
     pub fn applied(&self, kind: Kind, change: Change) {
         self.writes.get_or_create(&WriteLabels { kind: kind.name(), result: change.name() }).inc();
+    }
+
+    /// Counts a run of the garbage collection that has ended.
+    pub fn collected(&self, run: &LastRun) {
+        let result = if run.succeeded { "succeeded" } else { "failed" };
+        self.collections.get_or_create(&ResultLabel { result }).inc();
+        if !run.dry_run {
+            self.reclaimed.inc_by(u64::try_from(run.bytes_reclaimed).unwrap_or_default());
+        }
     }
 
     /// Says whether this process is the one that acts.

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::fingerprint::fingerprint;
+
 /// Field manager of every server-side apply, on children and on status.
 pub const FIELD_MANAGER: &str = "windlass";
 
@@ -25,6 +27,29 @@ pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 
 /// Value of [`NAME_LABEL`] on every child.
 pub const NAME: &str = "windlass-registry";
+
+/// Value of [`NAME_LABEL`] on all that belongs to a run of the garbage collection. Its Pods must not be those that a
+/// Registry's Service selects.
+pub const GARBAGE_COLLECTION: &str = "windlass-garbage-collection";
+
+/// Label that ties all that belongs to a run of the garbage collection to the Registry that is collected. It is not
+/// [`REGISTRY_LABEL`]: a run is no child of the Registry.
+pub const COLLECTED_LABEL: &str = "windlass.dev/collected-registry";
+
+/// Label that ties all that belongs to a run of the garbage collection to its policy.
+pub const POLICY_LABEL: &str = "windlass.dev/garbage-collection-policy";
+
+/// Annotation of a policy that asks for a run now: each new value gives one.
+pub const REQUEST_ANNOTATION: &str = "windlass.dev/run-requested-at";
+
+/// Annotation of a Job with the time at which it was to begin.
+pub const SCHEDULED_ANNOTATION: &str = "windlass.dev/scheduled-at";
+
+/// Label that Kubernetes puts on the Pods of a Job.
+pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+
+/// Label with the name of a node.
+pub const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 
 /// Annotation with the hash of what was last applied, so that a field which is no longer wanted is noticed.
 pub const APPLIED_ANNOTATION: &str = "windlass.dev/applied";
@@ -94,6 +119,28 @@ pub fn claim(registry: &str) -> String {
     format!("{registry}-data")
 }
 
+/// Labels of all that belongs to a run of the `policy` over `registry`.
+#[must_use]
+pub fn garbage_collection_labels(policy: &str, registry: &str) -> BTreeMap<String, String> {
+    [
+        (NAME_LABEL, GARBAGE_COLLECTION),
+        (MANAGED_BY_LABEL, MANAGED_BY),
+        (COLLECTED_LABEL, registry),
+        (POLICY_LABEL, policy),
+    ]
+    .map(|(label, value)| (label.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Job of the run of `policy` over `registry` that was to begin at `time`, and its `ConfigMap`. The same run has the same
+/// name whoever begins it, so that it cannot be begun twice; at most 54 characters.
+#[must_use]
+pub fn garbage_collection_job(registry: &str, policy: &str, time: &str) -> String {
+    let registry_part: String = registry.chars().take(40).collect();
+    let hash: String = fingerprint(&format!("{policy}/{registry}/{time}")).chars().take(10).collect();
+    format!("{}-gc-{hash}", registry_part.trim_end_matches('-'))
+}
+
 /// Names under which Pods reach the Service `registry`, shortest first.
 #[must_use]
 pub fn service_hosts(registry: &str, namespace: &str, cluster_domain: &str) -> Vec<String> {
@@ -113,7 +160,9 @@ pub fn service_host(registry: &str, namespace: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{labels, selector, selector_text, service_hosts};
+    use super::{
+        garbage_collection_job, garbage_collection_labels, labels, selector, selector_text, service_hosts,
+    };
 
     #[test]
     fn the_selector_is_part_of_the_labels() {
@@ -126,6 +175,27 @@ mod tests {
     #[test]
     fn the_instance_label_is_left_to_deployment_tools() {
         assert!(!labels("hub").contains_key("app.kubernetes.io/instance"));
+    }
+
+    #[test]
+    fn a_run_has_one_name_which_fits() {
+        let long = "r".repeat(63);
+        let name = garbage_collection_job(&long, &long, "2026-01-01T00:00:00Z");
+        assert_eq!(name.len(), 54);
+        assert_eq!(name, garbage_collection_job(&long, &long, "2026-01-01T00:00:00Z"));
+        for other in [
+            garbage_collection_job(&long[1..], &long, "2026-01-01T00:00:00Z"),
+            garbage_collection_job(&long, "p", "2026-01-01T00:00:00Z"),
+            garbage_collection_job(&long, &long, "2026-01-01T00:01:00Z"),
+        ] {
+            assert_ne!(name, other);
+        }
+    }
+
+    #[test]
+    fn the_pods_of_a_run_are_not_those_of_the_service() {
+        let labels = garbage_collection_labels("nightly", "hub");
+        assert!(selector("hub").iter().any(|(label, value)| labels.get(label) != Some(value)));
     }
 
     #[test]

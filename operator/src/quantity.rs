@@ -1,4 +1,4 @@
-//! Amounts as Kubernetes writes them: `20Gi`, `1.5G`, `500m`. Read for comparison only, never written.
+//! Amounts as Kubernetes writes them: `20Gi`, `1.5G`, `500m`. Read for comparison, and written for people.
 
 use std::cmp::Ordering;
 
@@ -31,6 +31,20 @@ pub fn compare(left: &str, right: &str) -> Option<Ordering> {
     Some(Quantity::parse(left)?.cmp(&Quantity::parse(right)?))
 }
 
+/// A number of bytes for people, rounded down: `0`, `512Ki`, `1.5Gi`.
+#[must_use]
+pub fn of_bytes(bytes: i64) -> String {
+    let (mut whole, mut unit) = (bytes.max(0), "");
+    let mut tenths = 0;
+    for next in ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] {
+        if whole < 1024 {
+            break;
+        }
+        (tenths, whole, unit) = (whole % 1024 * 10 / 1024, whole / 1024, next);
+    }
+    if tenths > 0 && whole < 100 { format!("{whole}.{tenths}{unit}") } else { format!("{whole}{unit}") }
+}
+
 /// Thousandths in one unit of `suffix`.
 fn multiplier(suffix: &str) -> Option<i128> {
     let exponent = |text: &str| 10_i128.checked_pow(text.parse().ok()?)?.checked_mul(1000);
@@ -55,7 +69,7 @@ fn multiplier(suffix: &str) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Quantity, compare};
+    use super::{Quantity, compare, of_bytes};
     use std::cmp::Ordering::{Equal, Greater, Less};
 
     #[test]
@@ -73,6 +87,23 @@ mod tests {
             ("1.5Gi", "1536Mi", Equal),
         ] {
             assert_eq!(compare(left, right), Some(order), "{left} and {right}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_written_short_and_read_back() {
+        for (bytes, expected) in [
+            (-1, "0"),
+            (0, "0"),
+            (1023, "1023"),
+            (1024, "1Ki"),
+            (1536, "1.5Ki"),
+            (150 * 1024 + 512, "150Ki"),
+            (3 << 30, "3Gi"),
+            (i64::MAX, "7.9Ei"),
+        ] {
+            assert_eq!(of_bytes(bytes), expected);
+            assert!(Quantity::parse(expected).is_some());
         }
     }
 

@@ -6,13 +6,19 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use operator::api::garbage_collection_policy::GarbageCollectionPolicy;
+use operator::api::garbage_collection_status::GarbageCollectionReason;
+use operator::api::registry::Registry;
 use operator::api::status::Reason;
+use schemars::JsonSchema;
 use serde_json::Value;
 
 /// Fields that are as in a Pod; their own fields are left to Kubernetes' documentation.
 const OF_PODS: [&str; 3] = ["spec.affinity", "spec.tolerations", "spec.topologySpreadConstraints"];
 
-const INTRODUCTION: &str = "\
+const REGISTRY_INTRODUCTION: &str = "\
 # Registry
 
 <!-- Generated from operator/src/api by `make generate`; do not edit. -->
@@ -35,7 +41,7 @@ The operator never writes the spec. A field that is not set has the default give
 the API server at once. `kubectl explain registry.spec` shows the same fields.
 ";
 
-const STATUS: &str = "
+const REGISTRY_STATUS: &str = "
 ## Status
 
 The status follows kstatus, so `kubectl wait --for=condition=Ready registry/NAME`, Flux and others understand it. It holds
@@ -59,7 +65,7 @@ reason of the Event that tells of a change.
 | --- | --- |
 ";
 
-const OBJECTS: &str = "
+const REGISTRY_OBJECTS: &str = "
 ## Objects
 
 For a Registry `NAME` the operator keeps these objects in its namespace. What it sets in them is restored within seconds
@@ -74,6 +80,57 @@ when somebody changes it; use `spec.overrides` to change it for good.
 | PersistentVolumeClaim `NAME-data` | the images; kept when the Registry is deleted, unless `deletionPolicy` is `Delete` |
 | Secret `NAME-tls` | with `tls.selfSigned`: certificate, key, and in `ca.crt` what clients have to trust. Delete it to get a new certificate |
 | Secret `NAME-ca` | with `tls.selfSigned`: the key of the certificate authority. Delete it to get a new authority; the old one stays in `ca.crt` until it ends |
+";
+
+const POLICY_INTRODUCTION: &str = "\
+# GarbageCollectionPolicy
+
+<!-- Generated from operator/src/api by `make generate`; do not edit. -->
+
+A `GarbageCollectionPolicy` (`windlass.dev/v1alpha1`, short name `gcpol`) says when the registries of its namespace are
+collected, and what is kept. [Garbage collection](garbage-collection.md) explains how to use it. This is the smallest one:
+
+```yaml
+apiVersion: windlass.dev/v1alpha1
+kind: GarbageCollectionPolicy
+metadata:
+  name: nightly
+spec:
+  registryRef:
+    name: registry
+  schedule: 0 3 * * *
+```
+
+The operator never writes the spec. A field that is not set has the default given here; a rule that is broken is told by
+the API server at once, a time zone or a pattern that cannot be read by the condition `Stalled`.
+`kubectl explain gcpol.spec` shows the same fields.
+
+The annotation `windlass.dev/run-requested-at` asks for a run now. Each new value gives one:
+`kubectl annotate --overwrite gcpol NAME windlass.dev/run-requested-at=\"$(date)\"`.
+";
+
+const POLICY_STATUS: &str = "
+## Status
+
+The status follows kstatus. It holds no value that changes by itself.
+
+- `Ready`: the policy can be followed, for all its registries.
+- `Reconciling`: a registry has no server yet.
+- `Stalled`: nothing will get better until somebody changes something; the message says what.
+- `LastRunSucceeded`: the last run of every registry came to a good end; the message of a failure says why.
+- `WorkloadsProtected`: the last run knew all images that workloads use. Without, it touched nothing tagged.
+
+";
+
+const POLICY_OBJECTS: &str = "
+## Objects
+
+For each run of a policy over a Registry `NAME` the operator makes, in the same namespace:
+
+| object | what it is |
+| --- | --- |
+| Job `NAME-gc-HASH` | the run. It has no rights in the cluster; the same run has the same name, so that none begins twice. `spec.history` says how many are kept |
+| ConfigMap `NAME-gc-HASH` | `protect.yml`, the images that workloads used when the run began, and `retention.yml`, the rules; it goes with the Job |
 ";
 
 fn check(file: &str, expected: &str) {
@@ -96,20 +153,33 @@ fn the_crds_are_those_of_the_types() {
 }
 
 #[test]
-fn the_reference_page_is_that_of_the_types() {
-    let crd = serde_json::to_value(operator::api::crds().remove(0)).unwrap();
+fn the_page_of_the_registry_is_that_of_the_types() {
+    let texts = [REGISTRY_INTRODUCTION, REGISTRY_STATUS, REGISTRY_OBJECTS];
+    check("docs/registry.md", &page::<Reason>(&Registry::crd(), texts));
+}
+
+#[test]
+fn the_page_of_the_policy_is_that_of_the_types() {
+    let texts = [POLICY_INTRODUCTION, POLICY_STATUS, POLICY_OBJECTS];
+    let page = page::<GarbageCollectionReason>(&GarbageCollectionPolicy::crd(), texts);
+    check("docs/garbage-collection-policy.md", &page);
+}
+
+/// The reference page of a resource: what a spec and a status may hold, the reasons, and the texts between them.
+fn page<Reasons: JsonSchema>(crd: &CustomResourceDefinition, texts: [&str; 3]) -> String {
+    let [introduction, about_status, objects] = texts;
+    let crd = serde_json::to_value(crd).unwrap();
     let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
-    let mut page = format!("{INTRODUCTION}\n## Spec\n\n");
+    let mut page = format!("{introduction}\n## Spec\n\n");
     fields(&mut page, "spec", &schema["spec"]);
-    page += STATUS;
+    page += about_status;
     fields(&mut page, "status", &schema["status"]);
     page += REASONS;
-    for reason in schemars::schema_for!(Reason).get("oneOf").unwrap().as_array().unwrap() {
+    for reason in schemars::schema_for!(Reasons).get("oneOf").unwrap().as_array().unwrap() {
         let meaning = one_line(reason["description"].as_str().unwrap());
         writeln!(page, "| `{}` | {meaning} |", reason["const"].as_str().unwrap()).unwrap();
     }
-    page += OBJECTS;
-    check("docs/registry.md", &page);
+    page + objects
 }
 
 /// A table of the fields of `schema`, then one of each field's own.

@@ -1,5 +1,6 @@
 //! What a Registry becomes, as reviewable text: each `tests/golden/<case>.yaml` is a Registry, each `<case>.out.yaml` the
-//! objects that it leads to. `UPDATE_GENERATED=1 cargo test` rewrites the latter.
+//! objects that it leads to. `tests/golden/policies/<case>.yaml` is a policy for the Registry `<case>`, its `.out.yaml` a
+//! run. `UPDATE_GENERATED=1 cargo test` rewrites the outputs.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,11 +8,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use operator::api::garbage_collection_policy::GarbageCollectionPolicy;
 use operator::api::registry::Registry;
 use operator::children::{Child, Kind};
+use operator::garbage_collection_policy;
+use operator::garbage_collection_policy::dereference::{self as garbage_collection, Collected};
 use operator::registry::build::{Built, build};
 use operator::registry::dereference::Found;
 use operator::registry::validate::{Defaults, validate};
+use registry_server::config::{ProtectedImage, Protection};
 use serde_json::json;
 
 fn now() -> Timestamp {
@@ -47,10 +53,14 @@ fn cluster(registry: &Registry) -> Found {
 }
 
 fn cases() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    cases_in("tests/golden")
+}
+
+fn cases_in(directory: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut cases: Vec<PathBuf> =
-        files.filter(|path| !path.to_str().unwrap().ends_with(".out.yaml")).collect();
+        files.filter(|path| path.is_file() && !path.to_str().unwrap().ends_with(".out.yaml")).collect();
     cases.sort();
     assert!(!cases.is_empty());
     cases
@@ -81,13 +91,112 @@ fn each_registry_becomes_the_objects_of_its_golden_file() {
         let found = cluster(&registry);
         let valid = validate(&registry, &found, &defaults(), now()).unwrap();
         assert_eq!(valid.problems, [], "{}", case.display());
-        let built = text(&build(&valid));
-        let golden = case.with_extension("out.yaml");
-        if std::env::var_os("UPDATE_GENERATED").is_some() {
-            fs::write(&golden, &built).unwrap();
+        check(&case, &text(&build(&valid)));
+    }
+}
+
+fn check(case: &Path, built: &str) {
+    let golden = case.with_extension("out.yaml");
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        fs::write(&golden, built).unwrap();
+    }
+    let expected = fs::read_to_string(&golden).unwrap_or_default();
+    assert!(built == expected, "{} is out of date; run: UPDATE_GENERATED=1 cargo test", golden.display());
+}
+
+/// The Job and the `ConfigMap` of the run that the policy `case` begins over the Registry of the same name.
+fn run(case: &Path) -> Built {
+    let registry = read(&case.parent().unwrap().with_file_name(case.file_name().unwrap()));
+    let children = build(&validate(&registry, &cluster(&registry), &defaults(), now()).unwrap()).children;
+    let child =
+        |kind: Kind| children.iter().find(|child| child.key.0 == kind).map(|child| child.object.clone());
+    let claim = json!({"spec": {"accessModes": ["ReadWriteMany"]}});
+    let collected = Collected {
+        registry,
+        deployment: Some(serde_json::from_value(child(Kind::Deployment).unwrap()).unwrap()),
+        claim: Some(serde_json::from_value(child(Kind::PersistentVolumeClaim).unwrap_or(claim)).unwrap()),
+        service: None,
+        taken_by: None,
+    };
+    let found = garbage_collection::Found { registries: vec![collected], ..Default::default() };
+    let policy: GarbageCollectionPolicy = serde_yaml::from_str(&fs::read_to_string(case).unwrap()).unwrap();
+    let valid = garbage_collection_policy::validate::validate(&policy, &found, now()).unwrap();
+    assert_eq!(valid.problems, [], "{}", case.display());
+    let job = garbage_collection_policy::build::job(&valid, &valid.targets[0], "hub-gc-1", now());
+    let owner = OwnerReference {
+        kind: "Job".to_owned(),
+        name: "hub-gc-1".to_owned(),
+        uid: "8".to_owned(),
+        ..Default::default()
+    };
+    let used = ProtectedImage { image: "team/app:v1".to_owned(), by: "Deployment shop/web".to_owned() };
+    let protection =
+        Protection { images: vec![used], tags: policy.spec.protect.tags.clone(), ..Protection::default() };
+    let (config_map, fits) =
+        garbage_collection_policy::build::config_map(&valid, &valid.targets[0], owner, &protection);
+    assert!(fits);
+    Built { children: vec![job, config_map], complete: true }
+}
+
+fn policies() -> Vec<PathBuf> {
+    cases_in("tests/golden/policies")
+}
+
+#[test]
+fn each_policy_becomes_the_run_of_its_golden_file() {
+    for case in policies() {
+        check(&case, &text(&run(&case)));
+    }
+}
+
+#[test]
+fn a_run_has_the_servers_pod_without_what_would_keep_it_from_ending() {
+    for case in policies() {
+        let job = run(&case).children.remove(0).object;
+        let pod = &job["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        assert_eq!(pod["restartPolicy"], "Never");
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        for absent in ["livenessProbe", "readinessProbe", "startupProbe", "ports"] {
+            assert_eq!(container.get(absent), None, "{absent}");
         }
-        let expected = fs::read_to_string(&golden).unwrap_or_default();
-        assert!(built == expected, "{} is out of date; run: UPDATE_GENERATED=1 cargo test", golden.display());
+        // The Service must not send pulls to it.
+        assert_ne!(
+            job["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"],
+            "windlass-registry"
+        );
+    }
+}
+
+#[test]
+fn images_that_do_not_fit_are_not_cut_off_but_declared_unknown() {
+    let case = policies().remove(0);
+    let registry = read(&case.parent().unwrap().with_file_name(case.file_name().unwrap()));
+    let collected = Collected {
+        registry,
+        deployment: Some(serde_json::from_value(json!({"spec": {"selector": {}, "template": {}}})).unwrap()),
+        claim: Some(serde_json::from_value(json!({"spec": {"accessModes": ["ReadWriteMany"]}})).unwrap()),
+        service: None,
+        taken_by: None,
+    };
+    let found = garbage_collection::Found { registries: vec![collected], ..Default::default() };
+    let policy: GarbageCollectionPolicy = serde_yaml::from_str(&fs::read_to_string(&case).unwrap()).unwrap();
+    let valid = garbage_collection_policy::validate::validate(&policy, &found, now()).unwrap();
+    let image = |number: usize| ProtectedImage {
+        image: format!("team/app-{number}:{}", "v".repeat(100)),
+        by: "Deployment shop/web".to_owned(),
+    };
+    for (count, expected) in [(1000, true), (10_000, false)] {
+        let protection = Protection { images: (0..count).map(image).collect(), ..Protection::default() };
+        let owner = OwnerReference { name: "hub-gc-1".to_owned(), ..Default::default() };
+        let (child, fits) =
+            garbage_collection_policy::build::config_map(&valid, &valid.targets[0], owner, &protection);
+        let written: Protection =
+            serde_yaml::from_str(child.object["data"]["protect.yml"].as_str().unwrap()).unwrap();
+        assert_eq!((fits, written.complete), (expected, expected));
+        assert_eq!(written.images.len(), if expected { count } else { 0 });
+        assert!(child.object.to_string().len() < 1024 * 1024);
     }
 }
 

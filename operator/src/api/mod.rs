@@ -1,12 +1,17 @@
 //! The custom resources: their fields, their rules and the CRDs made from them. No behaviour.
 
 #[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
+pub mod garbage_collection_policy;
+#[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
+pub mod garbage_collection_status;
+#[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
 pub mod registry;
 #[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
 pub mod shared;
 #[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
 pub mod status;
 
+use garbage_collection_policy::GarbageCollectionPolicy;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 use registry::Registry;
@@ -15,7 +20,7 @@ use serde_json::json;
 /// The custom resource definitions of this release, in the order in which they are printed.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![with_unobserved_status(Registry::crd())]
+    [Registry::crd(), GarbageCollectionPolicy::crd()].map(with_unobserved_status).into()
 }
 
 /// Gives a fresh object a status that says "not seen yet" (`observedGeneration: -1`). Without it, tools that follow

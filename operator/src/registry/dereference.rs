@@ -130,7 +130,7 @@ pub fn expected(name: &str, spec: &RegistrySpec) -> Vec<Key> {
 async fn children(client: &Client, namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Live, Error> {
     let api = |kind: Kind| Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind.resource());
     let labelled = ListParams::default().labels(&format!("{}={name}", names::REGISTRY_LABEL));
-    let lists = try_join_all(Kind::ALL.map(|kind| {
+    let lists = try_join_all(Kind::OF_REGISTRY.map(|kind| {
         let (api, labelled) = (api(kind), &labelled);
         async move {
             let what = || format!("{}s of the Registry", kind.name());
@@ -139,7 +139,7 @@ async fn children(client: &Client, namespace: &str, name: &str, spec: &RegistryS
     }))
     .await?;
     let mut live = Live::default();
-    for (kind, list) in Kind::ALL.into_iter().zip(lists) {
+    for (kind, list) in Kind::OF_REGISTRY.into_iter().zip(lists) {
         list.items.into_iter().for_each(|object| live.insert(kind, with_types(object, kind)));
     }
     let unlabelled = expected(name, spec).into_iter().filter(|key| live.get(key).is_none());

@@ -23,7 +23,7 @@ use crate::api::status::{
     CertificateStatus, READY, RECONCILING, Reason, RegistryStatus, STALLED, STORAGE_READY, TLS_READY,
 };
 use crate::children::Kind;
-use crate::{names, quantity};
+use crate::{conditions, names, quantity};
 
 /// What one reconcile came to.
 #[derive(Clone, Copy, Debug)]
@@ -34,18 +34,9 @@ pub enum Outcome<'a> {
     Refused(&'a Problem),
 }
 
-/// One condition before it gets its times.
-struct Verdict {
-    status: &'static str,
-    reason: Reason,
-    message: String,
-}
+type Verdict = conditions::Verdict<Reason>;
 
 impl Verdict {
-    fn new(is_true: bool, reason: Reason, message: impl Into<String>) -> Self {
-        Self { status: if is_true { "True" } else { "False" }, reason, message: message.into() }
-    }
-
     fn of(problem: &Problem) -> Self {
         Self::new(false, problem.reason(), problem.to_string())
     }
@@ -61,7 +52,7 @@ pub fn status(registry: &Registry, outcome: Outcome<'_>, found: &Found, now: Tim
         observed_generation: generation,
         conditions: conditions
             .into_iter()
-            .map(|(type_, verdict)| condition(type_, &verdict, &previous, generation, now))
+            .map(|(type_, verdict)| verdict.condition(type_, &previous.conditions, generation, now))
             .collect(),
         ..previous
     };
@@ -76,7 +67,7 @@ pub fn unreadable(metadata: &ObjectMeta, problem: &Problem, now: Timestamp) -> R
     let unknown = RegistryStatus::default();
     let stalled = Verdict { status: "True", ..Verdict::of(problem) };
     let conditions = [(READY, Verdict::of(problem)), (STALLED, stalled)]
-        .map(|(type_, verdict)| condition(type_, &verdict, &unknown, generation, now));
+        .map(|(type_, verdict)| verdict.condition(type_, &[], generation, now));
     RegistryStatus { observed_generation: generation, conditions: conditions.into(), ..unknown }
 }
 
@@ -305,27 +296,6 @@ fn overridden(valid: &Valid<'_>) -> Vec<String> {
     .filter(|(_, fragment)| fragment.is_some_and(|fragment| !fragment.is_empty()))
     .map(|(object, _)| object.to_owned())
     .collect()
-}
-
-/// A condition keeps the time of its last change of status.
-fn condition(
-    type_: &str,
-    verdict: &Verdict,
-    previous: &RegistryStatus,
-    generation: i64,
-    now: Timestamp,
-) -> Condition {
-    let unchanged = previous.condition(type_).filter(|known| known.status == verdict.status);
-    // Kubernetes keeps whole seconds; a finer time would differ from what is read back.
-    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    Condition {
-        type_: type_.to_owned(),
-        status: verdict.status.to_owned(),
-        reason: verdict.reason.to_string(),
-        message: verdict.message.chars().take(1000).collect(),
-        observed_generation: Some(generation),
-        last_transition_time: unchanged.map_or(Time(now), |known| known.last_transition_time.clone()),
-    }
 }
 
 #[cfg(test)]

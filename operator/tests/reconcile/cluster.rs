@@ -22,6 +22,7 @@ struct State {
     writes: Vec<String>,
     events: Vec<String>,
     failures: BTreeMap<String, u16>,
+    clock: String,
     version: u64,
 }
 
@@ -61,7 +62,12 @@ impl Cluster {
         self.0.lock().unwrap().objects.remove(path).unwrap();
     }
 
-    /// Answers every write to `path` with the status `code`.
+    /// Gives what is created from now on the time of creation `time`.
+    pub(crate) fn set_clock(&self, time: &str) {
+        time.clone_into(&mut self.0.lock().unwrap().clock);
+    }
+
+    /// Answers every write to `path`, and every list of it, with the status `code`.
     pub(crate) fn fail(&self, path: &str, code: u16) {
         self.0.lock().unwrap().failures.insert(path.to_owned(), code);
     }
@@ -94,10 +100,14 @@ impl Cluster {
         let path = whole.rsplit_once("/team-a/").map_or(whole, |(_, path)| path);
         let mut state = self.0.lock().unwrap();
         let (code, answer) = match parts.method {
+            Method::GET if is_list(path) && state.failures.contains_key(path) => {
+                failure(state.failures[path])
+            }
             Method::GET if is_list(path) => (200, state.list(path, parts.uri.query().unwrap_or_default())),
             Method::GET => {
                 state.objects.get(path).map_or_else(|| failure(404), |object| (200, object.clone()))
             }
+            Method::POST if path != "events" => state.create(path, body),
             Method::POST => {
                 state.events.push(body["reason"].as_str().unwrap().to_owned());
                 (201, body)
@@ -111,22 +121,45 @@ impl Cluster {
 impl State {
     fn list(&self, path: &str, query: &str) -> Value {
         let kind = path.rsplit('/').next().unwrap();
-        let wanted: Vec<(String, String)> = query
+        let wanted: Vec<(String, Option<String>)> = query
             .split('&')
             .filter_map(|pair| pair.strip_prefix("labelSelector="))
             .flat_map(|selector| selector.split("%2C").map(str::to_owned).collect::<Vec<_>>())
-            .filter_map(|term| {
+            .map(|term| {
                 let term = term.replace("%2F", "/").replace("%3D", "=");
-                term.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))
+                match term.split_once('=') {
+                    Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                    None => (term, None),
+                }
             })
             .collect();
         let items = self.objects.iter().filter(|(path, object)| {
             let labels = &object["metadata"]["labels"];
             path.starts_with(&format!("{kind}/"))
-                && wanted.iter().all(|(key, value)| labels[key.as_str()] == value.as_str())
+                && wanted.iter().all(|(key, value)| match value {
+                    Some(value) => labels[key.as_str()] == value.as_str(),
+                    None => labels.get(key).is_some(),
+                })
         });
         let items: Vec<&Value> = items.map(|(_, object)| object).collect();
         json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
+    }
+
+    fn create(&mut self, kind: &str, mut object: Value) -> (u16, Value) {
+        let path = format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap());
+        self.writes.push(format!("POST {path}"));
+        if let Some(code) = self.failures.get(&path) {
+            return failure(*code);
+        }
+        if self.objects.contains_key(&path) {
+            return failure(409);
+        }
+        self.version += 1;
+        object["metadata"]["uid"] = json!(format!("uid-{}", self.version));
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        object["metadata"]["creationTimestamp"] = json!(self.clock);
+        self.objects.insert(path, object.clone());
+        (201, object)
     }
 
     fn write(&mut self, method: &Method, path: &str, body: &Value) -> (u16, Value) {
@@ -137,12 +170,17 @@ impl State {
         if method == Method::DELETE {
             return self.objects.remove(path).map_or_else(|| failure(404), |object| (200, object));
         }
+        let is_status = path.ends_with("/status");
         let path = path.trim_end_matches("/status");
         let before = self.objects.get(path).cloned();
         let mut after: Map<String, Value> =
             before.clone().map_or_else(Map::new, |object| object.as_object().unwrap().clone());
         merge(&mut after, body.as_object().unwrap());
         let mut after = Value::Object(after);
+        if is_status {
+            // Its one writer owns all of it, so what it leaves out is gone.
+            after["status"] = body["status"].clone();
+        }
         if path.starts_with("services/") {
             after["spec"]["clusterIP"] = json!("10.96.0.7");
             after["spec"]["clusterIPs"] = json!(["10.96.0.7"]);
@@ -156,9 +194,9 @@ impl State {
     }
 }
 
-/// The paths of this namespace are `kind` or `kind/name`; storage classes are of no namespace.
+/// The paths of this namespace are `kind` or `kind/name`; others are lists of all namespaces.
 fn is_list(path: &str) -> bool {
-    !path.contains('/') || path.ends_with("/storageclasses")
+    !path.contains('/') || path.starts_with('/')
 }
 
 fn failure(code: u16) -> (u16, Value) {

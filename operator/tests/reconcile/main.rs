@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
+mod garbage_collection;
 
 use std::time::Duration;
 
@@ -38,19 +39,7 @@ impl Stage {
         let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "test",
             "metadata": {"name": "standard", "annotations": annotations}});
         cluster.put("storageclasses/standard", class);
-        let client = cluster.client();
-        let reporter = Reporter { controller: "test".to_owned(), instance: None };
-        let context = Context {
-            recorder: Recorder::new(client.clone(), reporter),
-            client,
-            defaults: Defaults {
-                server_image: "r/s:1".to_owned(),
-                cluster_domain: "cluster.local".to_owned(),
-            },
-            resync: Duration::from_secs(600),
-            metrics: Metrics::default(),
-            failures: Failures::default(),
-        };
+        let context = context(&cluster);
         Self { cluster, context }
     }
 
@@ -81,6 +70,20 @@ impl Stage {
             registry["metadata"]["generation"] =
                 json!(registry["metadata"]["generation"].as_i64().unwrap() + 1);
         });
+    }
+}
+
+/// An operator of `cluster`.
+fn context(cluster: &Cluster) -> Context {
+    let client = cluster.client();
+    let reporter = Reporter { controller: "test".to_owned(), instance: None };
+    Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        client,
+        defaults: Defaults { server_image: "r/s:1".to_owned(), cluster_domain: "cluster.local".to_owned() },
+        resync: Duration::from_secs(600),
+        metrics: Metrics::default(),
+        failures: Failures::default(),
     }
 }
 

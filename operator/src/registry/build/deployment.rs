@@ -171,7 +171,8 @@ fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
     }
 }
 
-fn resources(resources: &Resources) -> ResourceRequirements {
+/// The amounts of a spec in the words of Kubernetes.
+pub(crate) fn resources(resources: &Resources) -> ResourceRequirements {
     let quantities = |amounts: &BTreeMap<String, IntOrString>| {
         let quantity = |amount: &IntOrString| match amount {
             IntOrString::Int(number) => Quantity(number.to_string()),
