@@ -143,7 +143,7 @@ async fn serve_until_signal(config: &Config) -> anyhow::Result<()> {
     let (stop, stopped) = oneshot::channel();
     let app = Arc::new(App::build(config)?);
     // It ends with the runtime.
-    tokio::spawn(background::run(Arc::clone(&app)));
+    tokio::spawn(background::run(Arc::clone(&app), config.storage.maintenance.clone()));
     let serving = http::serve(Arc::clone(&app), config, async {
         // Its other half lives as long as this function.
         let _ = stopped.await;

@@ -34,7 +34,7 @@ pub use http::{ClientAuth, Debug, Http, Http2, Net, Prometheus, Tls, TlsVersion}
 pub use listing::{Catalog, Tags};
 pub use log::{AccessLog, Formatter, Level, Log};
 pub use rules::{Keep, ProtectedImage, Protection, Retention, RetentionPolicy, Untagged};
-pub use storage::{Delete, Driver, Filesystem, Inmemory, Maintenance, Readonly, Storage};
+pub use storage::{Delete, Driver, Filesystem, Inmemory, Maintenance, Readonly, Storage, UploadPurging};
 
 /// Everything that can be set.
 ///

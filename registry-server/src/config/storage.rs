@@ -1,9 +1,12 @@
 //! Section `storage`: where content is kept, and what may be done to it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::duration;
 
 /// Exactly one driver, and the rules for the content under it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -47,12 +50,14 @@ pub struct Delete {
     pub enabled: bool,
 }
 
-/// States in which the registry serves less than usual.
+/// What keeps the content in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct Maintenance {
     /// A registry that only serves reads.
     pub readonly: Readonly,
+    /// Removal of uploads that nobody goes on with.
+    pub uploadpurging: UploadPurging,
 }
 
 /// Refusal of all changes.
@@ -61,6 +66,31 @@ pub struct Maintenance {
 pub struct Readonly {
     /// Whether pushes and deletes are refused with 405.
     pub enabled: bool,
+}
+
+/// Removal of uploads that nobody goes on with. A registry that is read-only does not remove any.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct UploadPurging {
+    /// Whether such uploads are removed.
+    pub enabled: bool,
+    /// Time since the last byte of an upload came in, after which it is removed.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub age: Duration,
+    /// Time between two looks. The first comes within an hour of the start, so that many servers do not look at once.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub interval: Duration,
+    /// Whether it is only logged what would be removed.
+    pub dryrun: bool,
+}
+
+impl Default for UploadPurging {
+    fn default() -> Self {
+        let hour = Duration::from_secs(3600);
+        Self { enabled: true, age: 168 * hour, interval: 24 * hour, dryrun: false }
+    }
 }
 
 impl Default for Driver {

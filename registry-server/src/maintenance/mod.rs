@@ -14,6 +14,7 @@ mod repository;
 pub mod retention;
 mod survey;
 mod undo;
+mod uploads;
 
 use std::error::Error as StdError;
 use std::num::NonZeroU32;
@@ -25,6 +26,7 @@ pub use collect::{Collection, Event};
 pub use explain::{Subject, explain};
 pub use report::{Action, Item, Kind, Summary};
 pub use undo::{Condemnations, purge, quarantined, restore};
+pub use uploads::{PurgedUploads, purge_repository_uploads, purge_uploads};
 
 use crate::registry;
 use crate::storage;

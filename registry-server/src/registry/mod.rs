@@ -21,7 +21,7 @@ pub use inventory::{Link, Shard, StoredBlob, TagLink};
 pub use manifests::StoredManifest;
 pub use pulls::PendingPulls;
 pub use quarantine::Instance;
-pub use uploads::Chunk;
+pub use uploads::{Chunk, UploadSession};
 
 use crate::storage::{self, Durability, Key, Storage};
 use crate::types::manifest::ParseManifestError;

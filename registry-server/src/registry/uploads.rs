@@ -3,16 +3,18 @@
 //! All state of a session is in the storage: the bytes received, when it began, and the state of their SHA-256,
 //! so that any process can take the next chunk.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::Stream;
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, Registry, Result, optional};
-use crate::storage::{self, ByteStream, Durability, Key};
+use crate::storage::{self, ByteStream, Durability, Key, UPLOAD_DATA_ENTRY};
 use crate::types::hasher::{restore_sha256, save_sha256};
 use crate::types::{Algorithm, ContentRange, Digest, Hasher, RepositoryName, UploadId};
 
@@ -27,6 +29,17 @@ pub struct Chunk {
     pub length: Option<u64>,
     /// The bytes.
     pub body: ByteStream,
+}
+
+/// An upload that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadSession {
+    /// Its id.
+    pub id: UploadId,
+    /// How many bytes it has received.
+    pub size: u64,
+    /// When anything of it was last written.
+    pub written: SystemTime,
 }
 
 /// What an append left behind.
@@ -112,6 +125,47 @@ impl Registry {
     pub async fn cancel_upload(&self, name: &RepositoryName, id: UploadId) -> Result<()> {
         let deleted = optional(self.storage.delete_tree(Key::Upload(name, id)).await)?;
         deleted.ok_or(Error::UploadUnknown { id })
+    }
+
+    /// A repository's upload sessions, in no order, also those that clients cannot go on with.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn upload_sessions(&self, name: &RepositoryName) -> Result<Vec<UploadSession>> {
+        let mut sessions: HashMap<UploadId, UploadSession> = HashMap::new();
+        for found in optional(self.storage.walk(Key::Uploads(name)).await)?.unwrap_or_default() {
+            let Some((id, path)) = found.name.split_once('/') else { continue };
+            let (Ok(id), Ok(file)) = (id.parse(), found.file) else { continue };
+            let fresh = UploadSession { id, size: 0, written: file.stat.modified };
+            let session = sessions.entry(id).or_insert(fresh);
+            session.written = session.written.max(file.stat.modified);
+            if path == UPLOAD_DATA_ENTRY {
+                session.size = file.stat.size;
+            }
+        }
+        Ok(sessions.into_values().collect())
+    }
+
+    /// Whether a session has ended, or a request is writing to it or has done so since.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn has_moved_on(&self, name: &RepositoryName, session: &UploadSession) -> Result<bool> {
+        let data = Key::UploadData(name, session.id);
+        if !self.exists(data).await? {
+            return Ok(session.size > 0);
+        }
+        // Whoever writes holds a claim, and this asks for it too.
+        let mut nothing: ByteStream = Box::pin(futures::stream::empty());
+        match self.storage.append(data, session.size, &mut nothing).await {
+            Ok(_) => Ok(false),
+            Err(
+                storage::Error::Busy { .. }
+                | storage::Error::OffsetMismatch { .. }
+                | storage::Error::NotFound { .. },
+            ) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn receive(&self, name: &RepositoryName, id: UploadId, chunk: Chunk) -> Result<Received> {

@@ -56,6 +56,9 @@ pub const MANIFESTS_ENTRY: &str = "_manifests";
 /// The directories of a repository's own: where none of them is, there is no repository.
 pub const REPOSITORY_ENTRIES: [&str; 3] = ["_layers", MANIFESTS_ENTRY, "_uploads"];
 
+/// What an upload session has received, within the session's directory.
+pub const UPLOAD_DATA_ENTRY: &str = "data";
+
 const ROOT: &str = "docker/registry/v2";
 
 /// The name of one thing in the storage.
@@ -269,7 +272,7 @@ impl Key<'_> {
             }
             Self::Uploads(name) => write!(f, "repositories/{name}/_uploads"),
             Self::Upload(name, id) => write!(f, "repositories/{name}/_uploads/{id}"),
-            Self::UploadData(name, id) => write!(f, "repositories/{name}/_uploads/{id}/data"),
+            Self::UploadData(name, id) => write!(f, "repositories/{name}/_uploads/{id}/{UPLOAD_DATA_ENTRY}"),
             Self::UploadStartedAt(name, id) => write!(f, "repositories/{name}/_uploads/{id}/startedat"),
             Self::UploadHashStates(name, id) => {
                 write!(f, "repositories/{name}/_uploads/{id}/hashstates/sha256")

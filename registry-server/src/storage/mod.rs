@@ -22,7 +22,7 @@ mod memory;
 mod observed;
 
 pub use fs::Filesystem;
-pub use layout::{Condemned, Key, Leaf, MANIFESTS_ENTRY, REPOSITORY_ENTRIES};
+pub use layout::{Condemned, Key, Leaf, MANIFESTS_ENTRY, REPOSITORY_ENTRIES, UPLOAD_DATA_ENTRY};
 pub use memory::Memory;
 pub use observed::{Action, Observed};
 

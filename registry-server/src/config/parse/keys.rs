@@ -31,7 +31,7 @@ const OTHER_AUTH: Support =
 
 /// Distribution's keys that are not in [`Config`](crate::config::Config), each for all that is under it and not named
 /// after it. Checks have two names each: that of the file and that of variables.
-pub(in crate::config) const UNSUPPORTED: [(&str, Support); 33] = [
+pub(in crate::config) const UNSUPPORTED: [(&str, Support); 32] = [
     ("auth.none", Support::Needless),
     ("auth.silly", OTHER_AUTH),
     ("auth.token", OTHER_AUTH),
@@ -58,7 +58,6 @@ pub(in crate::config) const UNSUPPORTED: [(&str, Support); 33] = [
     ("storage.cache", Support::Unused),
     ("storage.filesystem.maxthreads", Support::Unused),
     ("storage.gcs", OTHER_DRIVER),
-    ("storage.maintenance.uploadpurging", Support::Unused),
     ("storage.oss", OTHER_DRIVER),
     ("storage.redirect", Support::Unused),
     ("storage.s3", OTHER_DRIVER),

@@ -7,3 +7,4 @@ mod prefix;
 mod pulls;
 mod shutdown;
 mod tls;
+mod upload_purging;
