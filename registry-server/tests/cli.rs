@@ -192,3 +192,32 @@ fn what_fails_at_work_is_told_with_its_cause() {
         format!("registry-server: failed to listen on {address}: Address already in use (os error 98)\n");
     assert!(stderr.ends_with(&expected), "{stderr}");
 }
+
+#[test]
+fn old_uploads_are_removed_by_command_and_a_dry_run_tells_it_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = directory.path().join("config.yml");
+    let root = directory.path().join("root");
+    fs::write(&settings, format!("version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\n"))
+        .unwrap();
+    let session = root
+        .join("docker/registry/v2/repositories/team/app/_uploads/67e55044-10b1-426f-9247-bb680e5fe0c8/data");
+    fs::create_dir_all(session.parent().unwrap()).unwrap();
+    fs::write(&session, "hello").unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(8 * 86_400);
+    fs::File::options().write(true).open(&session).unwrap().set_modified(long_ago).unwrap();
+
+    let rows: [(&[&str], &str, bool); 4] = [
+        (&["--older-than", "200h"], "0 uploads of 0 bytes removed\n", true),
+        (&["--dry-run"], "1 uploads of 5 bytes would be removed\n", true),
+        (&[], "1 uploads of 5 bytes removed\n", false),
+        (&[], "0 uploads of 0 bytes removed\n", false),
+    ];
+    for (flags, printed, is_left) in rows {
+        let arguments = [&["purge-uploads"], flags, &[settings.to_str().unwrap()]].concat();
+        let output = output(&mut program(&arguments), "");
+        let (code, out, errors) = told(&output);
+        assert_eq!((code, out), (Some(0), printed), "{flags:?} {errors}");
+        assert_eq!(session.exists(), is_left, "{flags:?}");
+    }
+}

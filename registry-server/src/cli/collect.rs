@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{Failure, environment, print, runtime};
 use crate::app::App;
-use crate::config::{self, Loaded, Protection, Retention};
+use crate::config::{self, Config, Loaded, Protection, Retention};
 use crate::maintenance::retention::Rules;
 use crate::maintenance::{
     Collection, Event, Item, Options, Subject, Summary, explain, purge, quarantined, restore,
@@ -216,9 +216,18 @@ impl RuleArguments {
 
 /// The registry that settings describe, with logs as they say.
 fn open(file: &Path) -> Result<Registry, Failure> {
+    open_storage(&settings(file)?)
+}
+
+/// Reads settings and begins to log as they say.
+pub(super) fn settings(file: &Path) -> Result<Config, Failure> {
     let Loaded { config, .. } = config::load(file, environment())?;
     telemetry::start(&config.log);
-    Ok(App::storage(&config).map(Registry::new).context("open the storage")?)
+    Ok(config)
+}
+
+pub(super) fn open_storage(config: &Config) -> Result<Registry, Failure> {
+    Ok(App::storage(config).map(Registry::new).context("open the storage")?)
 }
 
 fn read_rules<T: DeserializeOwned + Default>(file: Option<&Path>) -> Result<T, Failure> {
@@ -330,7 +339,7 @@ fn told(summary: &Summary) -> String {
 }
 
 /// A number of bytes, to read.
-struct Size(u64);
+pub(super) struct Size(pub(super) u64);
 
 impl std::fmt::Display for Size {
     #[expect(clippy::cast_precision_loss, reason = "one digit after the point is shown")]
@@ -346,7 +355,7 @@ impl std::fmt::Display for Size {
 }
 
 /// A duration in Go's notation, as in the settings.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     config::parse_duration(text).ok_or_else(|| "expected a duration such as 10s, 5m or 168h".to_owned())
 }
 

@@ -2,6 +2,7 @@
 
 mod collect;
 mod htpasswd;
+mod uploads;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,8 @@ enum Command {
     /// Look at, bring back or delete what garbage collections have condemned.
     #[command(subcommand)]
     Quarantine(collect::Quarantine),
+    /// Remove uploads that nobody goes on with, as a server does now and then.
+    PurgeUploads(uploads::PurgeUploads),
     /// Look at settings without serving.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -114,6 +117,7 @@ pub fn run() -> ExitCode {
         Command::GarbageCollect(arguments) => arguments.run(),
         Command::Explain(arguments) => arguments.run(),
         Command::Quarantine(command) => command.run(),
+        Command::PurgeUploads(arguments) => arguments.run(),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema().to_value())),
         Command::Htpasswd { user, cost, .. } => htpasswd::htpasswd(&user, cost),
@@ -236,6 +240,9 @@ mod tests {
             ("quarantine purge --config /etc/config.yml", true),
             ("config check /etc/config.yml", true),
             ("config schema", true),
+            ("purge-uploads /etc/config.yml", true),
+            ("purge-uploads -d --older-than 1h30m /etc/config.yml", true),
+            ("purge-uploads --older-than 7d /etc/config.yml", false),
             ("htpasswd ann", true),
             ("htpasswd -nB -C 12 ann", true),
             ("htpasswd --cost 3 ann", false),
