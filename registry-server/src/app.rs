@@ -58,10 +58,12 @@ impl App {
     /// When the storage or the file of users cannot be opened.
     pub fn build(config: &Config) -> Result<Self, Error> {
         let metrics = Arc::new(Metrics::new());
-        let inner = Self::storage(config)?;
-        let driver = match &config.storage.driver {
-            Driver::Filesystem(_) => "filesystem",
-            Driver::Inmemory(_) => "inmemory",
+        let (driver, inner): (_, Arc<dyn Storage>) = match &config.storage.driver {
+            Driver::Filesystem(filesystem) => {
+                let opened = Filesystem::open(&filesystem.rootdirectory).map_err(Error::Storage)?;
+                ("filesystem", Arc::new(opened))
+            }
+            Driver::Inmemory(_) => ("inmemory", Arc::new(Memory::default())),
         };
         let observer = Arc::clone(&metrics);
         let storage = Observed::new(inner, move |action, duration| {
@@ -76,18 +78,19 @@ impl App {
         })
     }
 
-    /// The storage alone, for jobs that serve nobody.
+    /// The registry alone, for a job that serves nobody and may block its threads.
     ///
     /// # Errors
-    /// When it cannot be opened.
-    pub fn storage(config: &Config) -> Result<Arc<dyn Storage>, Error> {
-        match &config.storage.driver {
+    /// When the storage cannot be opened.
+    pub fn registry_for_job(config: &Config) -> Result<Registry, Error> {
+        let storage: Arc<dyn Storage> = match &config.storage.driver {
             Driver::Filesystem(filesystem) => {
                 let opened = Filesystem::open(&filesystem.rootdirectory).map_err(Error::Storage)?;
-                Ok(Arc::new(opened))
+                Arc::new(opened.for_job())
             }
-            Driver::Inmemory(_) => Ok(Arc::new(Memory::default())),
-        }
+            Driver::Inmemory(_) => Arc::new(Memory::default()),
+        };
+        Ok(Registry::new(storage))
     }
 }
 

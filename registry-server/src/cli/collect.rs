@@ -36,7 +36,7 @@ pub(super) struct GarbageCollect {
     #[arg(short, long)]
     quiet: bool,
     /// Give up upload sessions that have received nothing for so long; 0 for never
-    /// [default: storage.maintenance.uploadpurging.age].
+    /// [default: storage.maintenance.uploadpurging.age, unless that is not enabled].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     uploads_older_than: Option<Duration>,
     /// Stop after so long; the next run goes on.
@@ -136,10 +136,13 @@ impl GarbageCollect {
     }
 
     fn collect(&self) -> Result<(), Failure> {
-        let registry = open(&self.file)?;
+        let config = settings(&self.file)?;
+        let registry = open_storage(&config)?;
+        let purging = &config.storage.maintenance.uploadpurging;
+        let uploads_older_than = self.uploads_older_than.or_else(|| purging.enabled.then_some(purging.age));
         let options = Options {
             dry_run: self.dry_run,
-            uploads_older_than: self.uploads_older_than,
+            uploads_older_than: uploads_older_than.filter(|age| !age.is_zero()),
             time_budget: self.time_budget,
             io_limit: self.io_limit,
             ..self.rules.options()?
@@ -227,7 +230,7 @@ pub(super) fn settings(file: &Path) -> Result<Config, Failure> {
 }
 
 pub(super) fn open_storage(config: &Config) -> Result<Registry, Failure> {
-    Ok(App::storage(config).map(Registry::new).context("open the storage")?)
+    Ok(App::registry_for_job(config).context("open the registry")?)
 }
 
 fn read_rules<T: DeserializeOwned + Default>(file: Option<&Path>) -> Result<T, Failure> {

@@ -55,7 +55,9 @@ pub async fn explain(registry: &Registry, options: &Options, subject: &Subject) 
         let told = Telling { name, survey: &survey, options, now };
         lines.extend(match subject {
             Subject::In(_, Reference::Tag(tag)) => told.tag(tag),
-            Subject::In(_, Reference::Digest(digest)) | Subject::Anywhere(digest) => told.digest(digest),
+            Subject::In(_, Reference::Digest(digest)) | Subject::Anywhere(digest) => {
+                told.digest(digest, registry.layer_pushed(name, digest).await?)
+            }
         });
         for warning in &survey.marked.unreadable {
             lines.push(format!("warning: {warning}; everything in {name} is kept"));
@@ -99,16 +101,14 @@ impl Telling<'_> {
         lines
     }
 
-    fn digest(&self, digest: &Digest) -> Vec<String> {
+    /// `pushed`: when the repository got the digest as a blob, if it did.
+    fn digest(&self, digest: &Digest, pushed: Option<SystemTime>) -> Vec<String> {
         let mut lines = self.manifest(digest);
         if let Some(manifest) = self.survey.marked.blobs.get(digest) {
             lines.push(format!("blob {digest} is kept in {}: manifest {manifest} refers to it", self.name));
             lines.extend(self.manifest(manifest));
-        } else if let Some(link) = self.survey.layers.iter().find(|link| link.digest == *digest) {
-            let fate = match link.pushed {
-                Some(pushed) => fate(pushed, self.options.grace_period, self.now),
-                None => "its link cannot be looked at".to_owned(),
-            };
+        } else if let Some(pushed) = pushed {
+            let fate = fate(pushed, self.options.grace_period, self.now);
             lines.push(format!("no manifest of {} refers to blob {digest}: {fate}", self.name));
         }
         lines

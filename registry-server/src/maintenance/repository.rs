@@ -8,7 +8,8 @@ use super::digest_set::Hash;
 use super::graph::Why;
 use super::report::{Action, Item, Kind, Summary};
 use super::survey::{Survey, is_old, survey};
-use crate::registry::{Error, Instance, Registry, Result};
+use super::uploads::purge_repository_uploads;
+use crate::registry::{Error, Instance, Registry, Result, Target};
 use crate::storage::{self, Condemned, Key};
 use crate::types::{Algorithm, Digest, Reference, RepositoryName, RunId, Tag};
 
@@ -45,6 +46,7 @@ impl Visit {
                 (Action::Condemn, Kind::Layer) | (Action::Delete, Kind::History) => {
                     summary.leftovers_deleted += 1;
                 }
+                (Action::Delete, Kind::Upload) => summary.uploads_deleted += 1,
                 _ => {}
             }
         }
@@ -84,15 +86,16 @@ pub(super) async fn visit(
         hand.forget_pulls(&survey).await?;
     }
     hand.settle_quarantine(&survey, &live_layers, quarantined).await?;
+    hand.give_up_uploads().await?;
     hand.remove_directories(&survey).await?;
     let mut visit = hand.visit;
     visit.live = live_hashes(&context.registry, name, &survey, &live_layers).await?;
-    visit.tags = survey.tags.len() as u64;
+    visit.tags = survey.tags.iter().filter(|link| link.digest().is_some()).count() as u64;
     visit.manifests = survey.revisions.len() as u64;
     let used = survey.marked.manifests.values().filter(|why| matches!(why, Why::Used(_))).count();
     let kept = survey.verdicts.iter().filter(|(_, verdict)| verdict.is_kept_by_workload()).count();
     visit.protected = (used + kept) as u64;
-    visit.operations = 3 * survey.tags.len() + 2 * survey.revisions.len() + survey.layers.len() + 8;
+    visit.operations = 3 * survey.tags.len() + 2 * survey.revisions.len() + 8;
     visit.warnings.extend(survey.marked.unreadable);
     Ok(visit)
 }
@@ -185,8 +188,8 @@ impl Hand<'_> {
         }
         // A push may have set a tag since the tags were read: it came after, and its manifest is wanted.
         for link in self.context.registry.tag_links(self.name).await? {
-            if let Some((digest, _)) = link.target.filter(|(digest, _)| condemned.contains(digest)) {
-                self.context.registry.heal_revision(self.name, &digest).await?;
+            if let Some(digest) = link.digest().filter(|digest| condemned.contains(digest)) {
+                self.context.registry.heal_revision(self.name, digest).await?;
             }
         }
         Ok(())
@@ -196,7 +199,7 @@ impl Hand<'_> {
     async fn live_layers(&self, survey: &Survey) -> Result<HashSet<Digest>> {
         let mut live: HashSet<Digest> = survey.marked.blobs.keys().cloned().collect();
         if survey.marked.is_whole() {
-            live.extend(survey.layers.iter().map(|link| link.digest.clone()));
+            live.extend(survey.layers.iter().cloned());
         }
         for alias in live.clone().iter().filter(|digest| digest.algorithm() != Algorithm::Sha256) {
             live.extend(self.context.registry.stored_digest(self.name, alias).await?);
@@ -205,19 +208,19 @@ impl Hand<'_> {
     }
 
     async fn condemn_layers(&mut self, survey: &Survey, live: &HashSet<Digest>) -> Result<()> {
-        for link in survey.layers.iter().filter(|link| !live.contains(&link.digest)) {
-            if !self.is_old(link.pushed) {
+        for digest in survey.layers.iter().filter(|digest| !live.contains(*digest)) {
+            if !self.is_old(self.context.registry.layer_pushed(self.name, digest).await?) {
                 continue;
             }
             // Who asks for a blob refreshes the time of its bytes.
-            let used = self.context.registry.blob_used(&link.digest).await?;
+            let used = self.context.registry.blob_used(digest).await?;
             if used.is_some() && !self.is_old(used) {
                 continue;
             }
-            let key = Key::LayerLink(self.name, &link.digest);
+            let key = Key::LayerLink(self.name, digest);
             if !self.is_real() || self.context.registry.condemn(&self.context.run, key).await? {
                 let why = "no manifest of the repository refers to it".to_owned();
-                self.note(Action::Condemn, Kind::Layer, None, &link.digest, why);
+                self.note(Action::Condemn, Kind::Layer, None, digest, why);
             }
         }
         Ok(())
@@ -260,14 +263,15 @@ impl Hand<'_> {
     /// Removes what tags have named from their histories, when it is gone. A tag's own entry stays; the history of a
     /// tag that goes has gone with it.
     async fn forget_histories(&mut self, survey: &Survey) -> Result<()> {
-        let current: HashMap<&Tag, &Digest> = survey
-            .tags
-            .iter()
-            .filter_map(|link| Some((&link.tag, link.target.as_ref().map(|(digest, _)| digest)?)))
-            .collect();
         let going = self.visit.items.iter().filter(|item| item.kind == Kind::Tag);
         let going: HashSet<Tag> = going.filter_map(|item| item.tag.clone()).collect();
-        for (tag, digests) in self.context.registry.tag_histories(self.name).await? {
+        let current: HashMap<&Tag, &Digest> =
+            survey.tags.iter().filter_map(|link| Some((&link.tag, link.digest()?))).collect();
+        let mut histories = self.context.registry.long_histories(self.name).await?;
+        for link in survey.tags.iter().filter(|link| matches!(link.target, Target::Nothing)) {
+            histories.push((link.tag.clone(), self.context.registry.history(self.name, &link.tag).await?));
+        }
+        for (tag, digests) in histories {
             if going.contains(&tag) || survey.marked.is_whole() {
                 continue;
             }
@@ -292,7 +296,8 @@ impl Hand<'_> {
     async fn forget_pulls(&self, survey: &Survey) -> Result<()> {
         let condemned = self.visit.items.iter().filter(|item| item.kind == Kind::Tag);
         let condemned: HashSet<&Tag> = condemned.filter_map(|item| item.tag.as_ref()).collect();
-        let tags: HashSet<&Tag> = survey.tags.iter().map(|link| &link.tag).collect();
+        let named = survey.tags.iter().filter(|link| !matches!(link.target, Target::Nothing));
+        let tags: HashSet<&Tag> = named.map(|link| &link.tag).collect();
         for reference in survey.pulls.keys() {
             let is_there = match reference {
                 Reference::Tag(tag) => tags.contains(tag) && !condemned.contains(tag),
@@ -301,6 +306,23 @@ impl Hand<'_> {
             if self.is_real() && !is_there {
                 self.context.registry.forget_pulls(self.name, reference).await?;
             }
+        }
+        Ok(())
+    }
+
+    async fn give_up_uploads(&mut self) -> Result<()> {
+        let Context { registry, options, .. } = self.context;
+        let Some(age) = options.uploads_older_than else { return Ok(()) };
+        for session in purge_repository_uploads(registry, self.name, age, options.dry_run).await? {
+            self.visit.items.push(Item {
+                action: Action::Delete,
+                kind: Kind::Upload,
+                repository: Some(self.name.clone()),
+                tag: None,
+                digest: None,
+                bytes: Some(session.size),
+                why: format!("session {} has received nothing for too long", session.id),
+            });
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::Options;
 use super::graph::{Marked, Roots, Why, closure, mark};
 use super::retention::{TagFacts, Verdict};
 use crate::config::Untagged;
-use crate::registry::{Instance, Link, Registry, Result, TagLink};
+use crate::registry::{Instance, Registry, Result, Revision, TagLink, Target};
 use crate::storage::Condemned;
 use crate::types::{Digest, Reference, RepositoryName, RunId, Tag};
 
@@ -17,9 +17,9 @@ pub(super) struct Survey {
     /// Its tags.
     pub tags: Vec<TagLink>,
     /// Its links to manifests.
-    pub revisions: Vec<Link>,
-    /// Its links to blobs.
-    pub layers: Vec<Link>,
+    pub revisions: Vec<Revision>,
+    /// The digests by which it has, or has had, blobs.
+    pub layers: BTreeSet<Digest>,
     /// When what was pulled last.
     pub pulls: HashMap<Reference, SystemTime>,
     /// What the rules say of each tag that is judged by itself.
@@ -77,7 +77,7 @@ pub(super) fn is_old(time: Option<SystemTime>, grace: Duration, now: SystemTime)
     time.is_some_and(|time| now.duration_since(time).is_ok_and(|age| age >= grace))
 }
 
-fn known(revisions: &[Link], quarantined: &[Instance]) -> HashSet<Digest> {
+fn known(revisions: &[Revision], quarantined: &[Instance]) -> HashSet<Digest> {
     let condemned = quarantined.iter().filter_map(|instance| match &instance.condemned {
         Condemned::Revision(_, digest) => Some(digest.clone()),
         _ => None,
@@ -86,7 +86,7 @@ fn known(revisions: &[Link], quarantined: &[Instance]) -> HashSet<Digest> {
 }
 
 fn unreadable_tags(name: &RepositoryName, tags: &[TagLink]) -> BTreeSet<String> {
-    let unreadable = tags.iter().filter(|link| link.target.is_none());
+    let unreadable = tags.iter().filter(|link| matches!(link.target, Target::Unreadable));
     unreadable.map(|link| format!("{name}: tag {} cannot be read", link.tag)).collect()
 }
 
@@ -106,7 +106,7 @@ fn split(
 ) -> (Vec<TagFacts>, Vec<(Tag, Digest, Digest)>) {
     let (mut facts, mut accessories) = (Vec::new(), Vec::new());
     for link in tags {
-        let Some((digest, pushed)) = &link.target else { continue };
+        let Target::Manifest(digest, pushed) = &link.target else { continue };
         match link.tag.accessory_subject().filter(|subject| known.contains(subject)) {
             Some(subject) => accessories.push((link.tag.clone(), digest.clone(), subject)),
             None => facts.push(TagFacts {
@@ -126,7 +126,7 @@ fn split(
 
 /// Tags that an earlier run has let go, for its manifests may still be there if it died. A manifest that was pushed
 /// since is wanted again.
-fn gone_before(revisions: &[Link], quarantined: &[Instance]) -> Vec<(Tag, Digest)> {
+fn gone_before(revisions: &[Revision], quarantined: &[Instance]) -> Vec<(Tag, Digest)> {
     let pushed: HashMap<&Digest, Option<SystemTime>> =
         revisions.iter().map(|link| (&link.digest, link.pushed)).collect();
     let is_older = |digest: &Digest, run: &RunId| {
@@ -146,7 +146,7 @@ async fn kept_for_themselves(
     registry: &Registry,
     name: &RepositoryName,
     options: &Options,
-    revisions: &[Link],
+    revisions: &[Revision],
     roots: &Roots,
     let_go: &HashSet<Digest>,
     now: SystemTime,

@@ -347,6 +347,20 @@ async fn a_tag_without_its_revision_is_healed_and_histories_lose_what_is_gone() 
 }
 
 #[tokio::test]
+async fn uploads_that_nobody_goes_on_with_are_given_up_and_their_repository_with_them() {
+    let house = house();
+    house.registry.start_upload(&name("a")).await.unwrap();
+    house.storage.age_all(2 * HOUR);
+    house.registry.start_upload(&name("b")).await.unwrap();
+    let patient = Options { uploads_older_than: Some(HOUR), ..options(keep_all()) };
+    let (dry, planned) = house.run(Options { dry_run: true, ..patient.clone() }).await;
+    let (real, _) = house.run(patient).await;
+    assert_eq!((dry.uploads_deleted, real.uploads_deleted, planned.len()), (1, 1, 1));
+    let left = house.paths();
+    assert!(left.iter().all(|path| path.contains("/b/")) && !left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
 async fn a_run_that_has_no_time_changes_nothing_and_says_so() {
     let house = house();
     house.image("a", None, "one", None).await;

@@ -8,21 +8,45 @@ use super::{Registry, Result, optional};
 use crate::storage::{self, Durability, Key, Leaf, REPOSITORY_ENTRIES, Stat as StoredStat};
 use crate::types::{Algorithm, Digest, RepositoryName, Tag};
 
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
 /// A tag's link.
 #[derive(Debug)]
 pub struct TagLink {
     /// The tag.
     pub tag: Tag,
-    /// The manifest that it names and when it was pushed; `None` when the link cannot be read.
-    pub target: Option<(Digest, SystemTime)>,
+    /// What it names.
+    pub target: Target,
 }
 
-/// A repository's link to a manifest or a blob.
+/// What a tag names.
 #[derive(Debug)]
-pub struct Link {
-    /// The digest by which the repository knows it.
+pub enum Target {
+    /// A manifest, and when it was pushed.
+    Manifest(Digest, SystemTime),
+    /// Nothing: only its history is there.
+    Nothing,
+    /// The link cannot be read.
+    Unreadable,
+}
+
+impl TagLink {
+    /// The manifest that it names.
+    #[must_use]
+    pub fn digest(&self) -> Option<&Digest> {
+        match &self.target {
+            Target::Manifest(digest, _) => Some(digest),
+            Target::Nothing | Target::Unreadable => None,
+        }
+    }
+}
+
+/// A repository's link to a manifest.
+#[derive(Debug)]
+pub struct Revision {
+    /// The manifest.
     pub digest: Digest,
-    /// When it was last pushed or mounted; `None` when the link cannot be looked at.
+    /// When it was last pushed; `None` when the link cannot be looked at.
     pub pushed: Option<SystemTime>,
 }
 
@@ -67,7 +91,7 @@ impl Registry {
         Ok(repositories.into_iter().collect())
     }
 
-    /// A repository's tags, in byte order.
+    /// A repository's tags and what is left of tags, in byte order.
     ///
     /// # Errors
     /// Those of the storage.
@@ -77,9 +101,12 @@ impl Registry {
         for found in found.unwrap_or_default() {
             let Ok(tag) = found.name.parse() else { continue };
             let target = match found.file {
-                Ok(file) => parse_link(&file.content).map(|digest| (digest, file.stat.modified)),
-                Err(storage::Error::NotFound { .. }) => continue,
-                Err(_) => None,
+                Ok(file) => match parse_link(&file.content) {
+                    Some(digest) => Target::Manifest(digest, file.stat.modified),
+                    None => Target::Unreadable,
+                },
+                Err(storage::Error::NotFound { .. }) => Target::Nothing,
+                Err(_) => Target::Unreadable,
             };
             links.push(TagLink { tag, target });
         }
@@ -91,20 +118,48 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn revisions(&self, name: &RepositoryName) -> Result<Vec<Link>> {
-        let mut links = self.links(Algorithm::Sha256, Key::Revisions(name, Algorithm::Sha256)).await?;
-        links.extend(self.links(Algorithm::Sha512, Key::Revisions(name, Algorithm::Sha512)).await?);
-        Ok(links)
+    pub async fn revisions(&self, name: &RepositoryName) -> Result<Vec<Revision>> {
+        let mut revisions = Vec::new();
+        for algorithm in ALGORITHMS {
+            let found = optional(self.storage.scan(Key::Revisions(name, algorithm), Leaf::Link).await)?;
+            for found in found.unwrap_or_default() {
+                let Some(digest) = parse_digest(algorithm, &found.name) else { continue };
+                match found.file {
+                    Ok(file) => revisions.push(Revision { digest, pushed: Some(file.stat.modified) }),
+                    Err(storage::Error::NotFound { .. }) => {}
+                    Err(_) => revisions.push(Revision { digest, pushed: None }),
+                }
+            }
+        }
+        // A name may be listed twice when it goes and comes back meanwhile.
+        revisions.sort_unstable_by(|one, other| one.digest.cmp(&other.digest));
+        revisions.dedup_by(|one, other| one.digest == other.digest);
+        Ok(revisions)
     }
 
-    /// A repository's links to blobs, each once.
+    /// The digests by which a repository has, or has had, blobs, each once. Whether the link is still there is for
+    /// [`Registry::layer_pushed`] to say, for there are many.
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn layers(&self, name: &RepositoryName) -> Result<Vec<Link>> {
-        let mut links = self.links(Algorithm::Sha256, Key::Layers(name, Algorithm::Sha256)).await?;
-        links.extend(self.links(Algorithm::Sha512, Key::Layers(name, Algorithm::Sha512)).await?);
-        Ok(links)
+    pub async fn layers(&self, name: &RepositoryName) -> Result<BTreeSet<Digest>> {
+        let mut layers = BTreeSet::new();
+        for algorithm in ALGORITHMS {
+            let entries = optional(self.storage.list(Key::Layers(name, algorithm)).await)?;
+            let digests =
+                entries.into_iter().flatten().filter_map(|entry| parse_digest(algorithm, &entry.name));
+            layers.extend(digests);
+        }
+        Ok(layers)
+    }
+
+    /// When a repository's blob was last pushed or mounted, if it has the blob.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn layer_pushed(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<SystemTime>> {
+        let stat = optional(self.storage.stat(Key::LayerLink(name, digest)).await)?;
+        Ok(stat.map(|stat| stat.modified))
     }
 
     /// The blobs whose SHA-256 begins with `byte`, each once.
@@ -164,17 +219,30 @@ impl Registry {
         self.read_link(Key::RevisionLink(name, digest)).await
     }
 
-    /// The manifests that each tag of a repository names or has named.
+    /// The manifests that tags of a repository name or have named, for the tags that have had more than one.
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn tag_histories(&self, name: &RepositoryName) -> Result<Vec<(Tag, Vec<Digest>)>> {
-        let found = optional(self.storage.list_each(Key::Tags(name), Leaf::History).await)?;
+    pub async fn long_histories(&self, name: &RepositoryName) -> Result<Vec<(Tag, Vec<Digest>)>> {
+        let found = optional(self.storage.crowded(Key::Tags(name), Leaf::History).await)?;
         let histories = found.unwrap_or_default().into_iter().filter_map(|(tag, names)| {
             let digests = names.iter().filter_map(|name| parse_digest(Algorithm::Sha256, name));
             Some((tag.parse().ok()?, digests.collect()))
         });
         Ok(histories.collect())
+    }
+
+    /// The manifests that a tag names or has named.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn history(&self, name: &RepositoryName, tag: &Tag) -> Result<Vec<Digest>> {
+        let found = optional(self.storage.walk(Key::TagIndex(name, tag)).await)?.unwrap_or_default();
+        let digests = found.iter().filter_map(|found| match &found.name.split('/').collect::<Vec<_>>()[..] {
+            [_, hex, _] => parse_digest(Algorithm::Sha256, hex),
+            _ => None,
+        });
+        Ok(digests.collect())
     }
 
     /// When it was written down that a tag names a manifest, if it was.
@@ -206,7 +274,7 @@ impl Registry {
     /// # Errors
     /// Those of the storage.
     pub async fn prune_repository(&self, name: &RepositoryName) -> Result<()> {
-        let layers = [Algorithm::Sha256, Algorithm::Sha512].map(|algorithm| Key::Layers(name, algorithm));
+        let layers = ALGORITHMS.map(|algorithm| Key::Layers(name, algorithm));
         for key in [Key::Manifests(name), Key::Uploads(name)].into_iter().chain(layers) {
             optional(self.storage.prune(key).await)?;
         }
@@ -232,23 +300,6 @@ impl Registry {
             self.write_link(link, digest).await?;
         }
         Ok(())
-    }
-
-    /// The links below a directory, by their names: what they hold is read only where it may differ.
-    async fn links(&self, algorithm: Algorithm, key: Key<'_>) -> Result<Vec<Link>> {
-        let mut links = Vec::new();
-        for found in optional(self.storage.scan(key, Leaf::Link).await)?.unwrap_or_default() {
-            let Some(digest) = parse_digest(algorithm, &found.name) else { continue };
-            match found.file {
-                Ok(file) => links.push(Link { digest, pushed: Some(file.stat.modified) }),
-                Err(storage::Error::NotFound { .. }) => {}
-                Err(_) => links.push(Link { digest, pushed: None }),
-            }
-        }
-        // A name may be listed twice when it goes and comes back meanwhile.
-        links.sort_unstable_by(|one, other| one.digest.cmp(&other.digest));
-        links.dedup_by(|one, other| one.digest == other.digest);
-        Ok(links)
     }
 }
 

@@ -41,7 +41,7 @@ impl Registry {
     /// The tags that name a manifest.
     pub(super) async fn tags_of(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>> {
         let mut links = self.tag_links(name).await?;
-        links.retain(|link| link.target.as_ref().is_some_and(|(target, _)| target == digest));
+        links.retain(|link| link.digest() == Some(digest));
         Ok(links.into_iter().map(|link| link.tag).collect())
     }
 

@@ -345,8 +345,8 @@ impl Storage for Scripted {
     async fn list(&self, key: Key<'_>) -> StorageResult<Vec<Entry>> {
         self.inner.list(key).await
     }
-    async fn list_each(&self, key: Key<'_>, below: Leaf) -> StorageResult<Vec<(String, Vec<String>)>> {
-        self.inner.list_each(key, below).await
+    async fn crowded(&self, key: Key<'_>, below: Leaf) -> StorageResult<Vec<(String, Vec<String>)>> {
+        self.inner.crowded(key, below).await
     }
     async fn scan(&self, key: Key<'_>, leaf: Leaf) -> StorageResult<Vec<Found>> {
         self.inner.scan(key, leaf).await

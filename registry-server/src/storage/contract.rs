@@ -62,7 +62,7 @@ async fn missing_things_are_not_found(storage: &dyn Storage, names: &Names) {
         storage.touch(key).await.err(),
         storage.walk(Key::Tags(&names.repository)).await.err(),
         storage.scan(Key::Tags(&names.repository), Leaf::CurrentLink).await.err(),
-        storage.list_each(Key::Tags(&names.repository), Leaf::History).await.err(),
+        storage.crowded(Key::Tags(&names.repository), Leaf::History).await.err(),
         storage.delete_tree(Key::Repository(&names.repository)).await.err(),
         storage.list(Key::Tags(&names.repository)).await.err(),
         storage.promote(Key::UploadData(&names.repository, id), 0, Key::BlobData(&names.digest)).await.err(),
@@ -182,9 +182,16 @@ async fn going_over_directories_finds_what_is_there(storage: &dyn Storage, names
     assert!(half.name == "half" && matches!(half.file, Err(Error::NotFound { .. })), "{half:?}");
     assert_eq!((whole.name.as_str(), &whole.file.as_ref().unwrap().content[..]), ("v1", &b"x"[..]));
 
-    let mut each = storage.list_each(Key::Tags(name), Leaf::History).await.unwrap();
-    each.sort();
-    assert_eq!(each, [("half".to_owned(), vec![digest.hex().to_owned()]), ("v1".to_owned(), Vec::new())]);
+    assert_eq!(storage.crowded(Key::Tags(name), Leaf::History).await.unwrap(), []);
+    let another = Hasher::digest(Algorithm::Sha256, b"another");
+    storage.put(Key::TagIndexLink(name, &other, &another), b"z", Durability::Durable).await.unwrap();
+    let mut crowded = storage.crowded(Key::Tags(name), Leaf::History).await.unwrap();
+    crowded[0].1.sort();
+    let mut expected = [digest.hex().to_owned(), another.hex().to_owned()];
+    expected.sort();
+    assert_eq!(crowded, [("half".to_owned(), expected.to_vec())]);
+    storage.delete_tree(Key::TagIndex(name, &other)).await.unwrap();
+    storage.put(Key::TagIndexLink(name, &other, digest), b"y", Durability::Durable).await.unwrap();
 
     let mut files: Vec<_> = storage.walk(Key::Tag(name, &other)).await.unwrap();
     assert_eq!(files.len(), 1);

@@ -35,6 +35,8 @@ const WRITE_SIZE: usize = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Filesystem {
     root: Arc<Path>,
+    /// Whether whoever calls may be blocked for as long as it takes.
+    may_block: bool,
 }
 
 /// An error of the operating system with what was being done, before it is sorted into [`Error`].
@@ -46,11 +48,17 @@ impl Filesystem {
     /// # Errors
     /// When the directory cannot be made or written to.
     pub fn open(root: &Path) -> Result<Self> {
-        let storage = Self { root: root.into() };
+        let storage = Self { root: root.into(), may_block: false };
         let staging = storage.staging();
         create_directories(&staging).map_err(|source| sort(("create", source), &staging.display()))?;
         storage.remove_old_staged_files();
         Ok(storage)
+    }
+
+    /// The same storage for a job, which has its threads for itself: nothing is handed over to others.
+    #[must_use]
+    pub fn for_job(self) -> Self {
+        Self { may_block: true, ..self }
     }
 
     fn path(&self, key: Key<'_>) -> PathBuf {
@@ -87,6 +95,9 @@ impl Filesystem {
         key: Key<'_>,
         work: impl FnOnce(&Self, &Path) -> std::result::Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
+        if self.may_block {
+            return work(self, &self.path(key)).map_err(|failure| sort(failure, &key));
+        }
         let (storage, path) = (self.clone(), self.path(key));
         match tokio::task::spawn_blocking(move || work(&storage, &path)).await {
             Ok(result) => result.map_err(|failure| sort(failure, &key)),
@@ -140,9 +151,8 @@ impl Storage for Filesystem {
     async fn read(&self, key: Key<'_>) -> Result<Bytes> {
         self.inline(key, |path| {
             let mut file = File::open(path).map_err(|error| ("open", error))?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).map_err(|error| ("read", error))?;
-            Ok(bytes.into())
+            let size = file.metadata().map_err(|error| ("stat", error))?.len();
+            walk::read_whole(&mut file, size).map_err(|error| ("read", error))
         })
     }
 
@@ -225,8 +235,8 @@ impl Storage for Filesystem {
         self.blocking(key, |_, path| walk::entries(path).map_err(|error| ("list", error))).await
     }
 
-    async fn list_each(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
-        self.blocking(key, move |_, path| walk::list_each(path, below).map_err(|error| ("list", error))).await
+    async fn crowded(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
+        self.blocking(key, move |_, path| walk::crowded(path, below).map_err(|error| ("list", error))).await
     }
 
     async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {

@@ -170,7 +170,7 @@ impl Storage for Memory {
         Ok(())
     }
 
-    async fn list_each(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
+    async fn crowded(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
         let mut directories: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let beginning = format!("{}/", below.path());
         for (path, _) in self.files_below(key)? {
@@ -179,7 +179,8 @@ impl Storage for Memory {
             let first = rest.strip_prefix(&beginning).and_then(|rest| rest.split('/').next());
             names.extend(first.map(ToOwned::to_owned));
         }
-        Ok(directories.into_iter().map(|(name, names)| (name, names.into_iter().collect())).collect())
+        let crowded = directories.into_iter().filter(|(_, names)| names.len() > 1);
+        Ok(crowded.map(|(name, names)| (name, names.into_iter().collect())).collect())
     }
 
     async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {

@@ -226,9 +226,9 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// The entries of the directory `key` in no order.
     async fn list(&self, key: Key<'_>) -> Result<Vec<Entry>>;
 
-    /// For each directory in the directory `key`, the names in its directory `below`, in no order; none where that
-    /// does not exist.
-    async fn list_each(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>>;
+    /// For each directory in the directory `key` whose directory `below` has more than one entry, their names, in no
+    /// order.
+    async fn crowded(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>>;
 
     /// For each directory in the directory `key`, its file `leaf`, in no order.
     async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>>;

@@ -119,8 +119,8 @@ impl Storage for Observed {
         self.time(Action::List, self.inner.list(key)).await
     }
 
-    async fn list_each(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
-        self.time(Action::List, self.inner.list_each(key, below)).await
+    async fn crowded(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
+        self.time(Action::List, self.inner.crowded(key, below)).await
     }
 
     async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {

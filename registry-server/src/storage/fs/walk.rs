@@ -1,13 +1,20 @@
 //! Going over directories: many small looks in one call, for the jobs that look at everything.
+//!
+//! All looks are relative to the directory that is gone over, so that the system resolves its path once.
 
-use std::fs::{self, Metadata};
-use std::io;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 
 use super::super::{Entry, Found, FoundFile, Leaf, Result, Stat};
+
+/// Links of a directory that has one directory in it: its name, its own `.`, and that one's `..`.
+const LINKS_OF_ONE: u64 = 3;
 
 /// The entries of a directory.
 pub(super) fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
@@ -23,28 +30,37 @@ pub(super) fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// For each directory in `directory`, the names in its directory `below`.
-pub(super) fn list_each(directory: &Path, below: Leaf) -> io::Result<Vec<(String, Vec<String>)>> {
+/// For each directory in `directory`, the names in its directory `below` if there is more than one.
+pub(super) fn crowded(directory: &Path, below: Leaf) -> io::Result<Vec<(String, Vec<String>)>> {
+    let opened = File::open(directory)?;
     let mut found = Vec::new();
     for entry in entries(directory)?.into_iter().filter(|entry| entry.is_directory) {
-        let names = match entries(&directory.join(&entry.name).join(below.path())) {
-            Ok(names) => names.into_iter().map(|entry| entry.name).collect(),
-            Err(error) if is_absent(&error) => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        found.push((entry.name, names));
+        let path = format!("{}/{}", entry.name, below.path());
+        // Most have one, and most filesystems count the directories in a directory as links.
+        match statat(&opened, path.as_str(), AtFlags::empty()) {
+            Ok(stat) if links(&stat) == LINKS_OF_ONE => continue,
+            Ok(_) => {}
+            Err(error) if is_absent(&error.into()) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let names: Vec<String> =
+            entries(&directory.join(path))?.into_iter().map(|entry| entry.name).collect();
+        if names.len() > 1 {
+            found.push((entry.name, names));
+        }
     }
     Ok(found)
 }
 
 /// For each directory in `directory`, its file `leaf`; `shown` is the directory's path in errors.
 pub(super) fn scan(directory: &Path, shown: &str, leaf: Leaf) -> io::Result<Vec<Found>> {
+    let opened = File::open(directory)?;
     let directories = entries(directory)?.into_iter().filter(|entry| entry.is_directory);
     let found = directories.map(|Entry { name, .. }| {
-        let path = directory.join(&name).join(leaf.path());
-        let file = look(&path, leaf).map_err(|error| {
-            super::sort(("look at", error), &format_args!("{shown}/{name}/{}", leaf.path()))
-        });
+        let path = format!("{name}/{}", leaf.path());
+        let looked =
+            if leaf == Leaf::CurrentLink { read(&opened, &path) } else { look(opened.as_fd(), &path) };
+        let file = looked.map_err(|error| super::sort(("look at", error), &format_args!("{shown}/{path}")));
         Found { name, file }
     });
     Ok(found.collect())
@@ -80,10 +96,35 @@ pub(super) fn stat_of(metadata: &Metadata) -> Stat {
     Stat { size: metadata.len(), modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH) }
 }
 
-fn look(path: &Path, leaf: Leaf) -> io::Result<FoundFile> {
-    let stat = stat_of(&fs::metadata(path)?);
-    let content = if leaf == Leaf::CurrentLink { fs::read(path)?.into() } else { Bytes::new() };
-    Ok(FoundFile { stat, content })
+fn look(directory: BorrowedFd<'_>, path: &str) -> io::Result<FoundFile> {
+    let stat = statat(directory, path, AtFlags::empty())?;
+    let size = u64::try_from(stat.st_size).unwrap_or_default();
+    Ok(FoundFile { stat: Stat { size, modified: modified(&stat) }, content: Bytes::new() })
+}
+
+#[allow(clippy::useless_conversion, reason = "the types of the fields differ between architectures")]
+fn links(stat: &rustix::fs::Stat) -> u64 {
+    stat.st_nlink.into()
+}
+
+#[allow(clippy::useless_conversion, reason = "the types of the fields differ between architectures")]
+fn modified(stat: &rustix::fs::Stat) -> SystemTime {
+    let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
+    let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)
+}
+
+fn read(directory: &File, path: &str) -> io::Result<FoundFile> {
+    let mut file = File::from(openat(directory, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
+    let stat = stat_of(&file.metadata()?);
+    Ok(FoundFile { stat, content: read_whole(&mut file, stat.size)? })
+}
+
+/// Reads a file that is written whole and then never changed.
+pub(super) fn read_whole(file: &mut File, size: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes.into())
 }
 
 fn is_absent(error: &io::Error) -> bool {
