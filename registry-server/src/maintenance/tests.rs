@@ -155,6 +155,27 @@ impl House {
         true
     }
 
+    async fn tags(&self) -> BTreeSet<(String, String)> {
+        let mut tags = BTreeSet::new();
+        for repository in self.registry.repositories().await.unwrap() {
+            for link in self.registry.tag_links(&repository).await.unwrap() {
+                tags.insert((repository.to_string(), link.tag.to_string()));
+            }
+        }
+        tags
+    }
+
+    /// The tags that can be pulled whole.
+    async fn whole_tags(&self) -> BTreeSet<(String, String)> {
+        let mut tags = self.tags().await;
+        for (repository, tag) in tags.clone() {
+            if !self.is_whole(&repository, &tag).await {
+                tags.remove(&(repository, tag));
+            }
+        }
+        tags
+    }
+
     fn paths(&self) -> BTreeSet<String> {
         self.storage.paths()
     }
@@ -420,5 +441,82 @@ async fn everything_can_be_explained() {
     assert!(lines.contains("in the quarantine of run"), "{lines}");
     for unknown in ["a:v9".to_owned(), sha256(b"?").to_string(), format!("b@{child}")] {
         assert!(explain(&house.registry, &options, &unknown.parse().unwrap()).await.is_err(), "{unknown}");
+    }
+}
+
+/// Numbers that look random and are the same in every run of the tests.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// Fills a registry with images, indexes, referrers, signatures, retags, deletions and unused blobs of several ages.
+async fn fill(house: &House, dice: &mut Dice) {
+    let mut pushed: Vec<(String, Digest)> = Vec::new();
+    for step in 0..30 {
+        let repository = ["a", "b", "b/c"][usize::try_from(dice.roll(3)).unwrap()].to_owned();
+        let tag = format!("v{}", dice.roll(6));
+        let tag = (dice.roll(3) > 0).then_some(tag.as_str());
+        let layer = format!("layer {}", dice.roll(8));
+        let own: Vec<Digest> =
+            pushed.iter().filter(|(name, _)| *name == repository).map(|(_, digest)| digest.clone()).collect();
+        let some = own.get(usize::try_from(dice.roll(8)).unwrap());
+        let digest = match (dice.roll(6), some) {
+            (0, Some(child)) => house.index(&repository, &format!("index{step}"), child).await,
+            (1, Some(subject)) => house.image(&repository, None, &layer, Some(subject)).await,
+            (2, Some(subject)) => {
+                let signature = format!("sha256-{}.sig", subject.hex());
+                house.image(&repository, Some(&signature), &layer, None).await
+            }
+            (3, Some(gone)) => {
+                let _ = house.registry.delete_manifest(&name(&repository), gone).await;
+                let gone = (repository, gone.clone());
+                pushed.retain(|one| *one != gone);
+                continue;
+            }
+            (4, _) => {
+                house.blob(&repository, &format!("unused {step}"), None).await;
+                continue;
+            }
+            _ => house.image(&repository, tag, &layer, None).await,
+        };
+        pushed.push((repository, digest));
+        house.storage.age_all(Duration::from_secs(600) * u32::try_from(dice.roll(4)).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_what_a_run_does_and_what_stays_is_whole_in_whatever_registry() {
+    for seed in 0..60 {
+        let (house, mut dice) = (house(), Dice(seed));
+        fill(&house, &mut dice).await;
+        let whole = house.whole_tags().await;
+        let keep = u32::try_from(dice.roll(4)).unwrap();
+        let rules = if dice.roll(2) == 0 { keep_all() } else { keep_newest(keep, &Protection::default()) };
+        let mut options = Options {
+            delete_untagged: dice.roll(2) == 0,
+            grace_period: HOUR * u32::try_from(dice.roll(2)).unwrap(),
+            ..options(rules)
+        };
+        for round in 0..3 {
+            options.dry_run = true;
+            let (planned, mut plan) = house.run(options.clone()).await;
+            options.dry_run = false;
+            let (done, mut deeds) = house.run(options.clone()).await;
+            plan.sort_by_key(ToString::to_string);
+            deeds.sort_by_key(ToString::to_string);
+            assert_eq!(plan, deeds, "seed {seed}, round {round}");
+            let figures = |summary: &Summary| (summary.blobs, summary.bytes, summary.bytes_quarantined);
+            assert_eq!(figures(&planned), figures(&done), "seed {seed}, round {round}");
+        }
+        let mut left = house.whole_tags().await;
+        for (repository, tag) in house.tags().await {
+            let it = (repository, tag);
+            assert!(left.remove(&it) || !whole.contains(&it), "{it:?} with seed {seed}");
+        }
     }
 }

@@ -72,7 +72,8 @@ impl Registry {
         }
         let manifest = Manifest::parse(bytes, content_type)?;
         // Checked before the first byte is written, so that a refused push leaves nothing behind.
-        self.check_references(name, &manifest).await?;
+        let absent = self.find_references(name, &manifest).await?;
+        absent.refuse(manifest.blobs().chain(manifest.children()))?;
         self.storage.put(Key::BlobData(&digest), manifest.bytes(), Durability::Durable).await?;
         self.write_link(Key::RevisionLink(name, &digest), &digest).await?;
         if let Reference::Tag(tag) = reference {
@@ -81,7 +82,8 @@ impl Registry {
         }
         // Looked at again after the tag: a collector that ran since the first look may have taken for garbage
         // what no tag led to, and the push must not be acknowledged then. From here on the tag protects all.
-        self.check_references(name, &manifest).await?;
+        let lost = self.find_references(name, &manifest).await?;
+        lost.refuse(lost.digests.iter().filter(|digest| !absent.digests.contains(digest)))?;
         if self.find(Key::BlobData(&digest)).await?.is_none() {
             self.storage.put(Key::BlobData(&digest), manifest.bytes(), Durability::Durable).await?;
         }
@@ -147,16 +149,16 @@ impl Registry {
         self.forget_pulls(name, &Reference::Tag(tag.clone())).await
     }
 
-    /// Makes sure that all blobs and manifests that a manifest leads to are there, children of its children
-    /// too: they may be condemned one by one, and must then come back.
-    async fn check_references(&self, name: &RepositoryName, manifest: &Manifest) -> Result<()> {
-        let mut missing = Vec::new();
+    /// Brings back all blobs and manifests that a manifest leads to, through children of its children, as far as they
+    /// are there: they may be condemned one by one. Gives what is not.
+    async fn find_references(&self, name: &RepositoryName, manifest: &Manifest) -> Result<Absent> {
+        let mut absent = Absent::default();
         let mut seen = HashSet::new();
         let mut pending = vec![manifest.clone()];
         while let Some(manifest) = pending.pop() {
             for blob in manifest.blobs() {
                 if seen.insert(blob.clone()) && !self.has_blob(name, blob).await? {
-                    missing.push(blob.clone());
+                    absent.digests.insert(blob.clone());
                 }
             }
             for child in manifest.children() {
@@ -164,13 +166,13 @@ impl Registry {
                     continue;
                 }
                 match self.find_child(name, child).await? {
-                    Child::Missing => missing.push(child.clone()),
+                    Child::Missing => _ = absent.digests.insert(child.clone()),
                     Child::Blob => {}
                     Child::Manifest(child) => pending.push(*child),
                 }
             }
         }
-        if missing.is_empty() { Ok(()) } else { Err(Error::ManifestBlobUnknown { missing }) }
+        Ok(absent)
     }
 
     async fn find_child(&self, name: &RepositoryName, digest: &Digest) -> Result<Child> {
@@ -192,6 +194,20 @@ impl Registry {
             None if self.find(data).await?.is_some() => Ok(optional(self.storage.read(data).await)?),
             bytes => Ok(bytes),
         }
+    }
+}
+
+/// What a manifest leads to and the repository does not have.
+#[derive(Default)]
+struct Absent {
+    digests: HashSet<Digest>,
+}
+
+impl Absent {
+    /// Refuses the manifest if any of those that it must have are absent.
+    fn refuse<'a>(&self, needed: impl Iterator<Item = &'a Digest>) -> Result<()> {
+        let missing: Vec<Digest> = needed.filter(|digest| self.digests.contains(digest)).cloned().collect();
+        if missing.is_empty() { Ok(()) } else { Err(Error::ManifestBlobUnknown { missing }) }
     }
 }
 
