@@ -28,6 +28,9 @@ const STAGING_LIFETIME: Duration = Duration::from_secs(3600);
 /// How long one that looks at a file and then replaces it is waited for.
 const LONGEST_CLAIM: Duration = Duration::from_secs(1);
 
+/// How often a file is moved to a directory that others remove while it is empty.
+const MOVES: usize = 50;
+
 /// How many bytes of an upload are gathered before they are written in one go.
 const WRITE_SIZE: usize = 1024 * 1024;
 
@@ -213,6 +216,8 @@ impl Storage for Filesystem {
     async fn rename(&self, from: Key<'_>, to: Key<'_>, durability: Durability) -> Result<()> {
         let target = self.path(to);
         self.blocking(from, move |_, source| {
+            // Most of what is looked for in the quarantine is not there: no directory may be made for it.
+            fs::symlink_metadata(source).map_err(|error| ("stat", error))?;
             move_into_place(source, &target, durability)?;
             if durability == Durability::Durable { flush_parent(source) } else { Ok(()) }
         })
@@ -358,24 +363,29 @@ fn open_exclusively(path: &Path, missing: Missing) -> std::result::Result<Option
 }
 
 fn move_into_place(source: &Path, target: &Path, durability: Durability) -> std::result::Result<(), Failure> {
-    let mut attempts = 3;
+    let mut attempts = MOVES;
     loop {
-        if let Some(parent) = target.parent() {
-            match durability {
-                Durability::Durable => create_directories(parent),
-                Durability::Process => fs::create_dir_all(parent),
-            }
-            .map_err(|error| ("create the directory of", error))?;
-        }
         attempts -= 1;
-        match fs::rename(source, target) {
-            // Another request deleted the directory just now, as the deletion of a tag does.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts > 0 => {}
-            Err(error) => return Err(("rename", error)),
+        match move_once(source, target, durability) {
+            // Somebody removed the directory just now because it was empty, as a garbage collection does.
+            Err((_, error)) if error.kind() == io::ErrorKind::NotFound && attempts > 0 && source.exists() => {
+            }
+            Err(failure) => return Err(failure),
             Ok(()) => break,
         }
     }
     if durability == Durability::Durable { flush_parent(target) } else { Ok(()) }
+}
+
+fn move_once(source: &Path, target: &Path, durability: Durability) -> std::result::Result<(), Failure> {
+    if let Some(parent) = target.parent() {
+        match durability {
+            Durability::Durable => create_directories(parent),
+            Durability::Process => fs::create_dir_all(parent),
+        }
+        .map_err(|error| ("create the directory of", error))?;
+    }
+    fs::rename(source, target).map_err(|error| ("rename", error))
 }
 
 /// Moves a file away if it is exactly `expected`, and says whether it was.
@@ -456,10 +466,14 @@ fn remove_empty_directories(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// Flushes the directory that a file has come to or gone from. If somebody has removed it since, because it was empty,
+/// there is nothing to flush.
 fn flush_parent(path: &Path) -> std::result::Result<(), Failure> {
     let Some(parent) = path.parent() else { return Ok(()) };
-    let flush = |directory: &Path| File::open(directory).and_then(|directory| directory.sync_all());
-    flush(parent).map_err(|error| ("flush the directory of", error))
+    match File::open(parent).and_then(|directory| directory.sync_all()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        flushed => flushed.map_err(|error| ("flush the directory of", error)),
+    }
 }
 
 /// Sorts an error of the operating system by what it means to the caller.
