@@ -1,5 +1,7 @@
 //! Runs over small registries in memory: what goes, what stays, and why.
 
+mod faults;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

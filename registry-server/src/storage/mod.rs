@@ -16,6 +16,8 @@ use futures::Stream;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod fs;
 mod layout;
 mod memory;
