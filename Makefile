@@ -25,8 +25,8 @@ run: ## Start a registry on a cluster, push an image, run it in a Pod (local clu
 stop: ## Remove all that `make run` has started
 	@e2e/run stop
 
-.PHONY: test lint fmt unit deny advisories generate
-test: lint unit chart deny e2e conformance ## Run everything that must pass
+.PHONY: test lint fmt unit race soak bench deny advisories generate
+test: lint unit race chart deny e2e conformance ## Run everything that must pass
 fmt: ## Format the code
 	cargo fmt --all
 lint: debian ## Check format, clippy, rustdoc and shell scripts
@@ -37,6 +37,13 @@ lint: debian ## Check format, clippy, rustdoc and shell scripts
 	shellcheck $(SCRIPTS)
 unit: debian ## Run unit and integration tests, and check the generated files
 	$(CARGO_TEST)
+race: debian ## Check that the race of pushes and garbage collections notices a server that looks only once
+	WINDLASS_RACE_SECONDS=180 $(CARGO_TEST) --features registry-server/without-second-check --test race
+soak: debian ## Run that race for an hour, and search the largest models of its protocol
+	WINDLASS_RACE_SECONDS=3600 $(CARGO_TEST) --test race -- --nocapture
+	$(CARGO_TEST) --test protocol_model -- --ignored --nocapture
+bench: binaries ## Compare garbage collections with those of others: the tables of docs/performance.md
+	@e2e/bench/gc
 generate: ## Rewrite the generated files: CRDs, chart copies, reference pages, golden files
 	UPDATE_GENERATED=1 $(CARGO_TEST)
 	UPDATE_GENERATED=1 charts/tests/run

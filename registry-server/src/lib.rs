@@ -3,6 +3,11 @@
 //! The modules stand in the order of reading. A module uses only those after it in this line:
 //! `cli` → `http`, `background` → `app` → `maintenance` → `registry` → `storage`, `auth`, `metrics` → `types`, `config`.
 
+#[cfg(all(feature = "without-second-check", not(debug_assertions)))]
+compile_error!(
+    "`without-second-check` loses pushes: it is there for a test, and no release is built with it"
+);
+
 pub mod app;
 pub mod auth;
 pub mod background;
