@@ -73,6 +73,17 @@ fn the_cases_end_as_written() {
 }
 
 #[test]
+fn the_files_in_the_documentation_can_be_used() {
+    let page = include_str!("../../../../docs/retention.md");
+    let blocks: Vec<&str> =
+        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let [retention, protection] = blocks[..] else { panic!("two files are shown") };
+    let retention: Retention = serde_yaml::from_str(retention).unwrap();
+    let protection: Protection = serde_yaml::from_str(protection).unwrap();
+    Rules::compile(&retention, &protection).unwrap();
+}
+
+#[test]
 fn mistakes_are_told_with_their_place() {
     let retention = |text: &str| (serde_yaml::from_str::<Retention>(text).unwrap(), Protection::default());
     let protection = |text: &str| (Retention::default(), serde_yaml::from_str::<Protection>(text).unwrap());
