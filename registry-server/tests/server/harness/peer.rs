@@ -72,6 +72,23 @@ impl Drop for Peer {
     }
 }
 
+/// What its garbage collection prints when it runs over the tree under `root`.
+pub(crate) fn collect_with_peer(root: &Path, options: &[&str]) -> String {
+    let directory = TempDir::new().expect("a temporary directory");
+    let file = directory.path().join("config.yml");
+    let configuration = json!({
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": root}, "delete": {"enabled": true}},
+    });
+    fs::write(&file, configuration.to_string()).expect("write the configuration");
+    let output = Command::new(binary()).arg("garbage-collect").args(options).arg(&file).output();
+    let output = output.expect("run docker-registry");
+    let told = [output.stdout, output.stderr].concat();
+    let told = String::from_utf8_lossy(&told).into_owned();
+    assert!(output.status.success(), "{told}");
+    told
+}
+
 /// It takes no port 0 in a way that would tell the port, so that one is chosen for it.
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
