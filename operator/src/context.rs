@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | `windlass.dev` | `registries`, `garbagecollectionpolicies` | get, list, watch |
 //! | `windlass.dev` | `registries/status`, `garbagecollectionpolicies/status` | patch |
-//! | `windlass.dev`, `batch` | `finalizers` of the owners of what it makes | update (only asked for by `OwnerReferencesPermissionEnforcement`) |
+//! | `windlass.dev` | `registries/finalizers` | update (only asked for by `OwnerReferencesPermissionEnforcement`) |
 //! | core | `configmaps`, `secrets`, `services`, `serviceaccounts` | get, list, watch, create, patch, delete |
 //! | core | `persistentvolumeclaims` | get, list, watch, create, patch |
 //! | core | `pods` | list, watch |

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Parser as _;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use operator::api::garbage_collection_policy::GarbageCollectionPolicy;
@@ -17,6 +18,7 @@ use operator::garbage_collection_policy::dereference::{self as garbage_collectio
 use operator::registry::build::{Built, build};
 use operator::registry::dereference::Found;
 use operator::registry::validate::{Defaults, validate};
+use registry_server::cli::Cli;
 use registry_server::config::{ProtectedImage, Protection};
 use serde_json::json;
 
@@ -166,6 +168,20 @@ fn a_run_has_the_servers_pod_without_what_would_keep_it_from_ending() {
             job["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"],
             "windlass-registry"
         );
+    }
+}
+
+#[test]
+fn the_server_understands_the_command_line_of_every_run() {
+    for case in policies() {
+        let job = run(&case).children.remove(0).object;
+        let arguments = job["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().clone();
+        let arguments = arguments.iter().map(|argument| argument.as_str().unwrap());
+        let parsed = Cli::try_parse_from(std::iter::once("registry-server").chain(arguments));
+        let parsed = format!("{:?}", parsed.unwrap());
+        let is_dry = serde_yaml::from_str::<GarbageCollectionPolicy>(&fs::read_to_string(&case).unwrap());
+        let expected = format!("dry_run: {}", is_dry.unwrap().spec.dry_run);
+        assert!(parsed.contains("GarbageCollect") && parsed.contains(&expected), "{parsed}");
     }
 }
 

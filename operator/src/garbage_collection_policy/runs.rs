@@ -90,7 +90,7 @@ fn run(job: &Job, ended: &Ended, pods: &[Pod]) -> LastRun {
     let words = last.and_then(|last| last.message.as_deref()).unwrap_or_default();
     let reported = serde_json::from_str::<Summary>(words);
     let message = match (&reported, words.trim()) {
-        (Ok(summary), _) => summary.messages.first().cloned(),
+        (Ok(summary), _) => summary.error.as_ref().or_else(|| summary.messages.first()).cloned(),
         (Err(_), "") => None,
         (Err(_), words) => {
             Some(words.chars().rev().take(MOST_WORDS).collect::<Vec<_>>().iter().rev().collect())
@@ -197,7 +197,8 @@ mod tests {
             (vec![pod("a", 1, "error: no such volume\n")], "error: no such volume"),
             (vec![pod("a", 137, "")], "too many retries"),
             (vec![], "too many retries"),
-            (vec![pod("a", 1, r#"{"messages": ["lease: held by x"]}"#)], "lease: held by x"),
+            (vec![pod("a", 1, r#"{"messages": ["odd"], "error": "held by x"}"#)], "held by x"),
+            (vec![pod("a", 1, r#"{"messages": []}"#)], "too many retries"),
         ] {
             let jobs = vec![job("a", CREATED, "p", &condition("Failed", "too many retries"))];
             let found = Found { jobs, pods, ..Found::default() };

@@ -79,9 +79,10 @@ pub fn report(
     for (_, run) in &ended {
         runs::add(&mut status.totals, run);
     }
-    status.registry = match registries.as_slice() {
-        [one] => one.name.clone(),
-        all => format!("{} registries", all.len()),
+    status.registry = match (&policy.spec.registry_ref, registries.as_slice()) {
+        (Some(reference), _) => reference.name.clone(),
+        (None, [one]) => one.name.clone(),
+        (None, all) => format!("{} registries", all.len()),
     };
     status.registries = registries;
     status.next_run = status.registries.iter().filter_map(|registry| registry.next_run.clone()).min();

@@ -5,22 +5,19 @@
 
 use std::time::Duration;
 
-use globset::GlobBuilder;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::Selector;
 use kube::{Resource, ResourceExt};
-use regex::Regex;
-use registry_server::config::Retention;
+use registry_server::config::{Protection, Retention};
+use registry_server::maintenance::retention::Rules;
 use serde_json::json;
 
 use super::dereference::{Collected, Found};
 use super::problem::Problem;
 use super::schedule::Schedule;
-use crate::api::garbage_collection_policy::{
-    GarbageCollectionPolicy, GarbageCollectionPolicySpec, RetentionRule,
-};
+use crate::api::garbage_collection_policy::{GarbageCollectionPolicy, GarbageCollectionPolicySpec};
 use crate::registry::dereference::claim_name;
 
 /// The most registries that one policy looks after.
@@ -76,8 +73,7 @@ pub fn validate<'a>(
     duration("spec.gracePeriod", &spec.grace_period)?;
     duration("spec.uploads.olderThan", &spec.uploads.older_than)?;
     let deadline = duration("spec.deadline", &spec.deadline)?;
-    patterns("spec.protect.tags", &spec.protect.tags)?;
-    let retention = retention(&spec.retention)?;
+    let retention = retention(spec)?;
     selection(spec, found)?;
     let (mut targets, mut problems) = (Vec::new(), Vec::new());
     for collected in &found.registries {
@@ -140,48 +136,30 @@ fn access_modes(claim: &PersistentVolumeClaim) -> &[String] {
     claim.spec.as_ref().and_then(|spec| spec.access_modes.as_deref()).unwrap_or_default()
 }
 
-/// The rules in the server's own words.
-fn retention(rules: &[RetentionRule]) -> Result<Retention, Problem> {
-    for (index, rule) in rules.iter().enumerate() {
-        let field = |name: &str| format!("spec.retention[{index}].{name}");
-        globs(&field("repositories"), &rule.repositories)?;
-        patterns(&field("tags"), rule.tags.as_slice())?;
-        let Some(keep) = &rule.keep else { continue };
-        patterns(&field("keep.patterns"), &keep.patterns)?;
-        for (name, value) in
-            [("keep.pushedWithin", &keep.pushed_within), ("keep.pulledWithin", &keep.pulled_within)]
-        {
-            value.as_ref().map(|value| duration(&field(name), value)).transpose()?;
+/// The rules in the server's own words, after the server's own code has understood them.
+fn retention(spec: &GarbageCollectionPolicySpec) -> Result<Retention, Problem> {
+    for (index, keep) in
+        spec.retention.iter().enumerate().filter_map(|(index, rule)| Some((index, rule.keep.as_ref()?)))
+    {
+        for (name, value) in [("pushedWithin", &keep.pushed_within), ("pulledWithin", &keep.pulled_within)] {
+            let field = format!("spec.retention[{index}].keep.{name}");
+            value.as_ref().map(|value| duration(&field, value)).transpose()?;
         }
     }
-    serde_json::from_value(json!({ "policies": rules })).map_err(|error| Problem::InvalidPattern {
+    let retention = serde_json::from_value::<Retention>(json!({ "policies": spec.retention }));
+    let retention = retention.map_err(|error| Problem::InvalidPattern {
         field: "spec.retention".to_owned(),
         message: error.to_string(),
-    })
-}
-
-fn globs(field: &str, globs: &[String]) -> Result<(), Problem> {
-    globs.iter().try_for_each(|glob| match GlobBuilder::new(glob).literal_separator(true).build() {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Problem::InvalidPattern {
-            field: field.to_owned(),
-            message: format!("{glob:?} is no glob: {}", error.kind()),
-        }),
-    })
-}
-
-fn patterns(field: &str, patterns: &[String]) -> Result<(), Problem> {
-    patterns.iter().try_for_each(|pattern| match Regex::new(pattern) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Problem::InvalidPattern {
-            field: field.to_owned(),
-            // The last line says what is wrong, those before it draw where.
-            message: format!(
-                "{pattern:?} is no regular expression: {}",
-                error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ")
-            ),
-        }),
-    })
+    })?;
+    let protection = Protection { tags: spec.protect.tags.clone(), ..Protection::default() };
+    Rules::compile(&retention, &protection).map_err(|error| {
+        let field = match error.field.strip_prefix("policies") {
+            Some(rest) => format!("spec.retention{rest}"),
+            None => format!("spec.protect.{}", error.field),
+        };
+        Problem::InvalidPattern { field, message: error.reason }
+    })?;
+    Ok(retention)
 }
 
 fn duration(field: &str, text: &str) -> Result<Duration, Problem> {
@@ -244,17 +222,17 @@ mod tests {
             (json!({"gracePeriod": "a day"}), Reason::InvalidDuration, "spec.gracePeriod: "),
             (json!({"deadline": "-1h"}), Reason::InvalidDuration, "spec.deadline: "),
             (json!({"uploads": {"olderThan": "x"}}), Reason::InvalidDuration, "spec.uploads.olderThan: "),
-            (json!({"protect": {"tags": ["v("]}}), Reason::InvalidPattern, "spec.protect.tags: \"v(\" is no"),
+            (json!({"protect": {"tags": ["v("]}}), Reason::InvalidPattern, "spec.protect.tags[0]: "),
             (
                 rule(json!({"repositories": ["a["]})),
                 Reason::InvalidPattern,
-                "spec.retention[0].repositories: \"a[\" is no glob",
+                "spec.retention[0].repositories[0]: ",
             ),
-            (rule(json!({"tags": "*"})), Reason::InvalidPattern, "spec.retention[0].tags: \"*\""),
+            (rule(json!({"tags": "*"})), Reason::InvalidPattern, "spec.retention[0].tags: "),
             (
                 rule(json!({"keep": {"patterns": ["ok", "("]}})),
                 Reason::InvalidPattern,
-                "spec.retention[0].keep.patterns: \"(\"",
+                "spec.retention[0].keep.patterns[1]: ",
             ),
             (
                 rule(json!({"keep": {"pulledWithin": "soon"}})),

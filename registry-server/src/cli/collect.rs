@@ -151,9 +151,13 @@ impl GarbageCollect {
         let mut teller = Teller::new(self.quiet, self.report);
         let collected = runtime()?.block_on(collection.run(&mut |event| teller.tell(&event)));
         teller.end();
-        let summary = collection.summary();
+        let mut summary = collection.summary();
+        let collected = collected.context("the garbage collection ended early");
+        if let Err(error) = &collected {
+            summary.fail(&format_args!("{error:#}"));
+        }
         self.report(&summary)?;
-        Ok(collected.context("the garbage collection ended early")?)
+        Ok(collected?)
     }
 
     fn report(&self, summary: &Summary) -> Result<(), Failure> {

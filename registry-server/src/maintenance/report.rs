@@ -64,9 +64,17 @@ pub struct Summary {
     pub warnings: u64,
     /// The first of the warnings, in words.
     pub messages: Vec<String>,
+    /// What has ended it early, if it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 impl Summary {
+    /// Says that `error` has ended the run.
+    pub fn fail(&mut self, error: &dyn std::fmt::Display) {
+        self.error = Some(error.to_string().chars().take(QUOTED.1).collect());
+    }
+
     /// Counts a warning, and quotes it if it is among the first.
     pub(super) fn warn(&mut self, message: &str) {
         self.warnings += 1;
