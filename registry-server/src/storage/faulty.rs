@@ -106,9 +106,9 @@ impl Storage for Faulty {
         self.inner.list(key).await
     }
 
-    async fn list_each(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
+    async fn crowded(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
         self.count(key)?;
-        self.inner.list_each(key, below).await
+        self.inner.crowded(key, below).await
     }
 
     async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {
