@@ -30,7 +30,7 @@ use super::report::{Action, Item, Kind, Summary};
 use super::repository::{Context, Visit, visit};
 use super::survey::is_old;
 use super::{Error, Options, Result, causes};
-use crate::registry::{Instance, Registry, Shard, StoredBlob};
+use crate::registry::{Instance, Registry};
 use crate::storage::{Condemned, Key};
 use crate::types::{Digest, RepositoryName, RunId};
 
@@ -220,7 +220,7 @@ impl Collection {
             let is_old = is_old(Some(run.began()), options.grace_period, context.now);
             for (hash, size) in blobs {
                 let digest = Digest::from_sha256(hash);
-                let is_live = live.contains(hash)?;
+                let is_live = live.find(hash)?.is_some();
                 if !is_live && !is_old {
                     continue;
                 }
@@ -274,23 +274,12 @@ impl Collection {
             if lease.is_some_and(Lease::is_lost) {
                 return Err(Error::LeaseLost);
             }
-            let Shard { blobs, empty, unreadable } = shard?;
-            self.pace.pay(2 * blobs.len()).await;
-            for digest in unreadable {
-                let warning = format!("blob {digest} cannot be looked at");
-                self.summary.warn(&warning);
-                observe(Event::Warning(&warning));
-            }
-            for blob in blobs {
-                let is_live = match blob.digest.sha256() {
-                    Some(hash) => live.contains(&hash)?,
-                    None => true,
-                };
-                self.judge(&blob, is_live, observe).await?;
-            }
-            if !self.context.options.dry_run {
-                for digest in empty {
-                    self.context.registry.prune_blob(&digest).await?;
+            let hashes = shard?;
+            self.pace.pay(hashes.len() / 64 + 1).await;
+            for hash in hashes {
+                match live.find(&hash)? {
+                    Some(size) if size > 0 => self.keep(size),
+                    known => self.judge(&hash, known.is_some(), observe).await?,
                 }
             }
             observe(Event::Swept(usize::from(byte) + 1, usize::from(u8::MAX) + 1));
@@ -298,31 +287,49 @@ impl Collection {
         Ok(true)
     }
 
+    fn keep(&mut self, size: u64) {
+        self.summary.blobs += 1;
+        self.summary.bytes += size;
+    }
+
+    /// Looks at a blob that is not known to be live, or of which no manifest says the size.
     async fn judge(
         &mut self,
-        blob: &StoredBlob,
+        hash: &Hash,
         is_live: bool,
         observe: &mut (dyn FnMut(Event<'_>) + Send),
     ) -> Result<()> {
-        let Context { registry, options, run, now, condemns } = &*self.context;
-        if is_live || !condemns || !is_old(Some(blob.used), options.grace_period, *now) {
-            self.summary.blobs += 1;
-            self.summary.bytes += blob.size;
+        let context = Arc::clone(&self.context);
+        let Context { registry, options, run, now, condemns } = &*context;
+        let digest = Digest::from_sha256(hash);
+        self.pace.pay(1).await;
+        let blob = match registry.stored_blob(&digest).await {
+            Ok(Some(blob)) => blob,
+            // Only its directory is left.
+            Ok(None) if options.dry_run => return Ok(()),
+            Ok(None) => return Ok(registry.prune_blob(&digest).await?),
+            Err(error) => {
+                let warning = format!("blob {digest} is left alone: {}", causes(&error));
+                self.summary.warn(&warning);
+                observe(Event::Warning(&warning));
+                return Ok(());
+            }
+        };
+        if is_live || !condemns || !is_old(Some(blob.modified), options.grace_period, *now) {
+            self.keep(blob.size);
             return Ok(());
         }
         if !options.dry_run {
-            self.pace.pay(1).await;
-            if !registry.condemn(run, Key::BlobData(&blob.digest)).await? {
+            if !registry.condemn(run, Key::BlobData(&digest)).await? {
                 return Ok(());
             }
-            registry.prune_blob(&blob.digest).await?;
+            registry.prune_blob(&digest).await?;
         }
         self.summary.blobs_condemned += 1;
         self.summary.bytes_condemned += blob.size;
         self.summary.blobs_quarantined += 1;
         self.summary.bytes_quarantined += blob.size;
-        let item = blob_item(Action::Condemn, blob.digest.clone(), blob.size, "nothing leads to it");
-        observe(Event::Did(&item));
+        observe(Event::Did(&blob_item(Action::Condemn, digest, blob.size, "nothing leads to it")));
         Ok(())
     }
 

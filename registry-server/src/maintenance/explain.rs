@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
-use super::graph::Why;
+use super::graph::{LiveLayer, LiveManifest, Why};
 use super::survey::{Survey, is_old, survey};
 use super::{Error, Options, Result};
 use crate::registry::{Instance, Registry};
@@ -71,10 +71,13 @@ pub async fn explain(registry: &Registry, options: &Options, subject: &Subject) 
         )
     }));
     if let Subject::Anywhere(digest) = subject
-        && let Some(used) = registry.blob_used(digest).await?
+        && let Some(blob) = registry.stored_blob(digest).await?
         && !lines.iter().any(|line| line.contains("is kept"))
     {
-        lines.push(format!("blob {digest}: nothing leads to it, {}", fate(used, options.grace_period, now)));
+        lines.push(format!(
+            "blob {digest}: nothing leads to it, {}",
+            fate(blob.modified, options.grace_period, now)
+        ));
     }
     if lines.is_empty() { Err(Error::Unknown(subject.to_string())) } else { Ok(lines) }
 }
@@ -104,7 +107,7 @@ impl Telling<'_> {
     /// `pushed`: when the repository got the digest as a blob, if it did.
     fn digest(&self, digest: &Digest, pushed: Option<SystemTime>) -> Vec<String> {
         let mut lines = self.manifest(digest);
-        if let Some(manifest) = self.survey.marked.blobs.get(digest) {
+        if let Some(LiveLayer { manifest, .. }) = self.survey.marked.blobs.get(digest) {
             lines.push(format!("blob {digest} is kept in {}: manifest {manifest} refers to it", self.name));
             lines.extend(self.manifest(manifest));
         } else if let Some(pushed) = pushed {
@@ -119,7 +122,7 @@ impl Telling<'_> {
         let mut lines = Vec::new();
         let mut next = Some(digest);
         while let Some(digest) = next.take() {
-            let Some(why) = self.survey.marked.manifests.get(digest) else { break };
+            let Some(LiveManifest { why, .. }) = self.survey.marked.manifests.get(digest) else { break };
             lines.push(format!("manifest {digest} is kept in {}: {why}", self.name));
             match why {
                 Why::ChildOf(above) | Why::RefersTo(above) | Why::AccessoryOf(_, above) => next = Some(above),

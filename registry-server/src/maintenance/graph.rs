@@ -52,11 +52,29 @@ pub(super) enum Why {
 #[derive(Debug, Default)]
 pub(super) struct Marked {
     /// The live manifests.
-    pub manifests: HashMap<Digest, Why>,
-    /// The blobs that live manifests refer to, and one of the manifests.
-    pub blobs: HashMap<Digest, Digest>,
+    pub manifests: HashMap<Digest, LiveManifest>,
+    /// The blobs that live manifests refer to.
+    pub blobs: HashMap<Digest, LiveLayer>,
     /// What cannot be read, in words; if there is any, all manifests are live.
     pub unreadable: BTreeSet<String>,
+}
+
+/// A live manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LiveManifest {
+    /// Why it is live.
+    pub why: Why,
+    /// Its size in bytes; 0 if it cannot be read.
+    pub size: u64,
+}
+
+/// A blob that a live manifest refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LiveLayer {
+    /// The manifest.
+    pub manifest: Digest,
+    /// What the manifest says that the blob's size is, in bytes; 0 if nothing.
+    pub size: u64,
 }
 
 impl Marked {
@@ -72,7 +90,8 @@ impl Marked {
 
 /// What a manifest's digest led to.
 enum Look {
-    Manifest(References),
+    /// What it refers to, and its size in bytes.
+    Manifest(References, u64),
     Missing,
     Unreadable(String),
 }
@@ -119,7 +138,7 @@ struct Marking<'a> {
     roots: &'a Roots,
     marked: Marked,
     /// Manifests that were read before they were found to be live.
-    read: HashMap<Digest, References>,
+    read: HashMap<Digest, (References, u64)>,
     /// Manifests by their subject.
     referrers: HashMap<Digest, Vec<Digest>>,
     pending: VecDeque<(Digest, Why)>,
@@ -142,11 +161,11 @@ impl Marking<'_> {
                 continue;
             }
             let look = match self.read.remove(&digest) {
-                Some(references) => Look::Manifest(references),
+                Some((references, size)) => Look::Manifest(references, size),
                 None => look(self.registry, self.name, &digest).await,
             };
             match look {
-                Look::Manifest(references) => self.add(digest, why, references),
+                Look::Manifest(references, size) => self.add(digest, LiveManifest { why, size }, references),
                 Look::Missing if matches!(why, Why::Tag(_) | Why::ChildOf(_)) => self.miss(&digest, &why),
                 // A link to nothing leads to nothing.
                 Look::Missing => {}
@@ -157,9 +176,10 @@ impl Marking<'_> {
         }
     }
 
-    fn add(&mut self, digest: Digest, why: Why, references: References) {
-        for blob in references.blobs {
-            self.marked.blobs.entry(blob).or_insert_with(|| digest.clone());
+    fn add(&mut self, digest: Digest, live: LiveManifest, references: References) {
+        for (blob, size) in references.blobs {
+            let layer = || LiveLayer { manifest: digest.clone(), size };
+            self.marked.blobs.entry(blob).or_insert_with(layer);
         }
         for child in references.children {
             self.pending.push_back((child, Why::ChildOf(digest.clone())));
@@ -170,7 +190,7 @@ impl Marking<'_> {
         for (tag, accessory) in self.roots.accessories.get(&digest).into_iter().flatten() {
             self.pending.push_back((accessory.clone(), Why::AccessoryOf(tag.clone(), digest.clone())));
         }
-        self.marked.manifests.insert(digest, why);
+        self.marked.manifests.insert(digest, live);
     }
 
     /// A child that the repository has never had is no damage: an index may list more than there is.
@@ -187,7 +207,7 @@ impl Marking<'_> {
                 continue;
             }
             match look(self.registry, self.name, digest).await {
-                Look::Manifest(references) => {
+                Look::Manifest(references, size) => {
                     if let Some(subject) = &references.subject {
                         if self.marked.manifests.contains_key(subject) {
                             self.pending.push_back((digest.clone(), Why::RefersTo(subject.clone())));
@@ -195,7 +215,7 @@ impl Marking<'_> {
                             self.referrers.entry(subject.clone()).or_default().push(digest.clone());
                         }
                     }
-                    self.read.insert(digest.clone(), references);
+                    self.read.insert(digest.clone(), (references, size));
                 }
                 Look::Missing => {}
                 Look::Unreadable(reason) => {
@@ -211,7 +231,8 @@ impl Marking<'_> {
             self.pending.extend(rest);
             self.spread().await;
             for digest in &self.roots.known {
-                self.marked.manifests.entry(digest.clone()).or_insert(Why::Unreadable);
+                let unreadable = LiveManifest { why: Why::Unreadable, size: 0 };
+                self.marked.manifests.entry(digest.clone()).or_insert(unreadable);
             }
         }
         self.marked
@@ -230,7 +251,7 @@ async fn look(registry: &Registry, name: &RepositoryName, digest: &Digest) -> Lo
     };
     match bytes {
         Ok(Some(bytes)) => match References::of(&bytes) {
-            Ok(references) => Look::Manifest(references),
+            Ok(references) => Look::Manifest(references, bytes.len() as u64),
             Err(error) => Look::Unreadable(format!("{name}: manifest {digest}: {error}")),
         },
         Ok(None) => Look::Missing,

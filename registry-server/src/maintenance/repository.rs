@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use super::Options;
-use super::digest_set::Hash;
-use super::graph::Why;
+use super::digest_set::LiveBlob;
+use super::graph::{LiveManifest, Why};
 use super::report::{Action, Item, Kind, Summary};
 use super::survey::{Survey, is_old, survey};
 use super::uploads::purge_repository_uploads;
@@ -17,7 +17,7 @@ use crate::types::{Algorithm, Digest, Reference, RepositoryName, RunId, Tag};
 #[derive(Debug, Default)]
 pub(super) struct Visit {
     /// The blobs that are live because of this repository.
-    pub live: Vec<Hash>,
+    pub live: Vec<LiveBlob>,
     /// What was done, in order.
     pub items: Vec<Item>,
     /// What could not be read, in words.
@@ -89,10 +89,10 @@ pub(super) async fn visit(
     hand.give_up_uploads().await?;
     hand.remove_directories(&survey).await?;
     let mut visit = hand.visit;
-    visit.live = live_hashes(&context.registry, name, &survey, &live_layers).await?;
+    visit.live = live_blobs(&context.registry, name, &survey, &live_layers).await?;
     visit.tags = survey.tags.iter().filter(|link| link.digest().is_some()).count() as u64;
     visit.manifests = survey.revisions.len() as u64;
-    let used = survey.marked.manifests.values().filter(|why| matches!(why, Why::Used(_))).count();
+    let used = survey.marked.manifests.values().filter(|live| matches!(live.why, Why::Used(_))).count();
     let kept = survey.verdicts.iter().filter(|(_, verdict)| verdict.is_kept_by_workload()).count();
     visit.protected = (used + kept) as u64;
     visit.operations = 3 * survey.tags.len() + 2 * survey.revisions.len() + 8;
@@ -213,8 +213,8 @@ impl Hand<'_> {
                 continue;
             }
             // Who asks for a blob refreshes the time of its bytes.
-            let used = self.context.registry.blob_used(digest).await?;
-            if used.is_some() && !self.is_old(used) {
+            let blob = self.context.registry.stored_blob(digest).await?;
+            if blob.is_some_and(|blob| !self.is_old(Some(blob.modified))) {
                 continue;
             }
             let key = Key::LayerLink(self.name, digest);
@@ -339,19 +339,23 @@ impl Hand<'_> {
     }
 }
 
-/// The hashes by which all that is live is stored.
-async fn live_hashes(
+/// The blobs by which all that is live is stored.
+async fn live_blobs(
     registry: &Registry,
     name: &RepositoryName,
     survey: &Survey,
     live_layers: &HashSet<Digest>,
-) -> Result<Vec<Hash>> {
-    let mut hashes: Vec<Hash> = live_layers.iter().filter_map(Digest::sha256).collect();
-    for digest in survey.marked.manifests.keys() {
-        match digest.sha256() {
-            Some(hash) => hashes.push(hash),
-            None => hashes.extend(registry.stored_manifest(name, digest).await?.and_then(|d| d.sha256())),
-        }
+) -> Result<Vec<LiveBlob>> {
+    let size = |digest: &Digest| survey.marked.blobs.get(digest).map_or(0, |layer| layer.size);
+    let layers = live_layers.iter();
+    let mut live: Vec<LiveBlob> =
+        layers.filter_map(|digest| Some(LiveBlob::new(&digest.sha256()?, size(digest)))).collect();
+    for (digest, LiveManifest { size, .. }) in &survey.marked.manifests {
+        let hash = match digest.sha256() {
+            Some(hash) => Some(hash),
+            None => registry.stored_manifest(name, digest).await?.and_then(|digest| digest.sha256()),
+        };
+        live.extend(hash.map(|hash| LiveBlob::new(&hash, *size)));
     }
-    Ok(hashes)
+    Ok(live)
 }

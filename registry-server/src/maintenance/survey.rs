@@ -50,7 +50,12 @@ pub(super) async fn survey(
         pins: pins(name, options),
         ..Roots::default()
     };
-    let (facts, accessories) = split(&tags, &pulls, &roots.known);
+    let (mut facts, accessories) = split(&tags, &pulls, &roots.known);
+    if options.rules.is_about(name) {
+        for facts in &mut facts {
+            facts.pushed = registry.tag_pushed(name, &facts.tag).await?.unwrap_or(now);
+        }
+    }
     for (tag, digest, subject) in &accessories {
         roots.accessories.entry(subject.clone()).or_default().push((tag.clone(), digest.clone()));
     }
@@ -106,13 +111,13 @@ fn split(
 ) -> (Vec<TagFacts>, Vec<(Tag, Digest, Digest)>) {
     let (mut facts, mut accessories) = (Vec::new(), Vec::new());
     for link in tags {
-        let Target::Manifest(digest, pushed) = &link.target else { continue };
+        let Some(digest) = link.digest() else { continue };
         match link.tag.accessory_subject().filter(|subject| known.contains(subject)) {
             Some(subject) => accessories.push((link.tag.clone(), digest.clone(), subject)),
             None => facts.push(TagFacts {
                 tag: link.tag.clone(),
                 digest: digest.clone(),
-                pushed: *pushed,
+                pushed: SystemTime::UNIX_EPOCH,
                 // By its name or by the digest of what it names.
                 pulled: pulls
                     .get(&Reference::Tag(link.tag.clone()))
@@ -165,9 +170,9 @@ async fn kept_for_themselves(
             // Who asks for a manifest by its digest refreshes the time of its blob.
             let is_young = !is_old(link.pushed, grace, now)
                 || registry
-                    .blob_used(&link.digest)
+                    .stored_blob(&link.digest)
                     .await?
-                    .is_some_and(|used| !is_old(Some(used), grace, now));
+                    .is_some_and(|blob| !is_old(Some(blob.modified), grace, now));
             if is_young {
                 kept.push((link.digest.clone(), Why::Young));
             }

@@ -144,7 +144,7 @@ impl House {
             return false;
         };
         let references = crate::types::manifest::References::of(&manifest.bytes).unwrap();
-        for blob in &references.blobs {
+        for (blob, _) in &references.blobs {
             if self.registry.open_blob(&name, blob).await.is_err() {
                 return false;
             }

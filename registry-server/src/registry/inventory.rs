@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::catalog::child_name;
 use super::{Registry, Result, optional};
-use crate::storage::{self, Durability, Key, Leaf, REPOSITORY_ENTRIES, Stat as StoredStat};
+use crate::storage::{self, Durability, Key, Leaf, REPOSITORY_ENTRIES, Stat};
 use crate::types::{Algorithm, Digest, RepositoryName, Tag};
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
@@ -22,8 +22,8 @@ pub struct TagLink {
 /// What a tag names.
 #[derive(Debug)]
 pub enum Target {
-    /// A manifest, and when it was pushed.
-    Manifest(Digest, SystemTime),
+    /// A manifest.
+    Manifest(Digest),
     /// Nothing: only its history is there.
     Nothing,
     /// The link cannot be read.
@@ -35,7 +35,7 @@ impl TagLink {
     #[must_use]
     pub fn digest(&self) -> Option<&Digest> {
         match &self.target {
-            Target::Manifest(digest, _) => Some(digest),
+            Target::Manifest(digest) => Some(digest),
             Target::Nothing | Target::Unreadable => None,
         }
     }
@@ -48,28 +48,6 @@ pub struct Revision {
     pub digest: Digest,
     /// When it was last pushed; `None` when the link cannot be looked at.
     pub pushed: Option<SystemTime>,
-}
-
-/// The blobs of a part of the storage.
-#[derive(Debug, Default)]
-pub struct Shard {
-    /// Those that are there, in byte order.
-    pub blobs: Vec<StoredBlob>,
-    /// Those of which only a directory is left.
-    pub empty: Vec<Digest>,
-    /// Those that cannot be looked at.
-    pub unreadable: Vec<Digest>,
-}
-
-/// A blob as it is stored.
-#[derive(Debug)]
-pub struct StoredBlob {
-    /// Its SHA-256.
-    pub digest: Digest,
-    /// Its size in bytes.
-    pub size: u64,
-    /// When it was last pushed or asked for, to the hour.
-    pub used: SystemTime,
 }
 
 impl Registry {
@@ -96,15 +74,12 @@ impl Registry {
     /// # Errors
     /// Those of the storage.
     pub async fn tag_links(&self, name: &RepositoryName) -> Result<Vec<TagLink>> {
-        let found = optional(self.storage.scan(Key::Tags(name), Leaf::CurrentLink).await)?;
+        let found = optional(self.storage.read_each(Key::Tags(name), Leaf::CurrentLink).await)?;
         let mut links = Vec::new();
-        for found in found.unwrap_or_default() {
-            let Ok(tag) = found.name.parse() else { continue };
-            let target = match found.file {
-                Ok(file) => match parse_link(&file.content) {
-                    Some(digest) => Target::Manifest(digest, file.stat.modified),
-                    None => Target::Unreadable,
-                },
+        for (tag, content) in found.unwrap_or_default() {
+            let Ok(tag) = tag.parse() else { continue };
+            let target = match content {
+                Ok(content) => parse_link(&content).map_or(Target::Unreadable, Target::Manifest),
                 Err(storage::Error::NotFound { .. }) => Target::Nothing,
                 Err(_) => Target::Unreadable,
             };
@@ -112,6 +87,15 @@ impl Registry {
         }
         links.sort_unstable_by(|one, other| one.tag.cmp(&other.tag));
         Ok(links)
+    }
+
+    /// When a tag was pushed last, if there is such a tag.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn tag_pushed(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<SystemTime>> {
+        let stat = optional(self.storage.stat(Key::TagCurrent(name, tag)).await)?;
+        Ok(stat.map(|stat| stat.modified))
     }
 
     /// A repository's links to manifests, each once.
@@ -124,8 +108,8 @@ impl Registry {
             let found = optional(self.storage.scan(Key::Revisions(name, algorithm), Leaf::Link).await)?;
             for found in found.unwrap_or_default() {
                 let Some(digest) = parse_digest(algorithm, &found.name) else { continue };
-                match found.file {
-                    Ok(file) => revisions.push(Revision { digest, pushed: Some(file.stat.modified) }),
+                match found.stat {
+                    Ok(stat) => revisions.push(Revision { digest, pushed: Some(stat.modified) }),
                     Err(storage::Error::NotFound { .. }) => {}
                     Err(_) => revisions.push(Revision { digest, pushed: None }),
                 }
@@ -162,36 +146,27 @@ impl Registry {
         Ok(stat.map(|stat| stat.modified))
     }
 
-    /// The blobs whose SHA-256 begins with `byte`, each once.
+    /// The SHA-256 hashes of the blobs that begin with `byte`, each once and in byte order. Whether the bytes are there is
+    /// for [`Registry::stored_blob`] to say, for there are many.
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn blob_shard(&self, byte: u8) -> Result<Shard> {
-        let mut shard = Shard::default();
-        for found in optional(self.storage.scan(Key::BlobShard(byte), Leaf::Data).await)?.unwrap_or_default()
-        {
-            let Some(digest) = parse_digest(Algorithm::Sha256, &found.name) else { continue };
-            match found.file {
-                Ok(file) => {
-                    let StoredStat { size, modified } = file.stat;
-                    shard.blobs.push(StoredBlob { digest, size, used: modified });
-                }
-                Err(storage::Error::NotFound { .. }) => shard.empty.push(digest),
-                Err(_) => shard.unreadable.push(digest),
-            }
-        }
+    pub async fn blob_shard(&self, byte: u8) -> Result<Vec<[u8; 32]>> {
+        let entries = optional(self.storage.list(Key::BlobShard(byte)).await)?.unwrap_or_default();
+        let digests = entries.iter().filter_map(|entry| parse_digest(Algorithm::Sha256, &entry.name));
+        let mut hashes: Vec<[u8; 32]> = digests.filter_map(|digest| digest.sha256()).collect();
         // A name may be listed twice when it goes and comes back meanwhile.
-        shard.blobs.sort_unstable_by(|one, other| one.digest.cmp(&other.digest));
-        shard.blobs.dedup_by(|one, other| one.digest == other.digest);
-        Ok(shard)
+        hashes.sort_unstable();
+        hashes.dedup();
+        Ok(hashes)
     }
 
-    /// When the bytes of a blob were last pushed or asked for, if they are there.
+    /// The size of a blob, and when it was last pushed or asked for, to the hour; if its bytes are there.
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn blob_used(&self, digest: &Digest) -> Result<Option<SystemTime>> {
-        Ok(optional(self.storage.stat(Key::BlobData(digest)).await)?.map(|stat| stat.modified))
+    pub async fn stored_blob(&self, digest: &Digest) -> Result<Option<Stat>> {
+        Ok(optional(self.storage.stat(Key::BlobData(digest)).await)?)
     }
 
     /// Removes a blob's directory if nothing is in it.

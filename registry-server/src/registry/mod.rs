@@ -17,7 +17,7 @@ mod uploads;
 use std::sync::Arc;
 
 pub use blobs::Blob;
-pub use inventory::{Revision, Shard, StoredBlob, TagLink, Target};
+pub use inventory::{Revision, TagLink, Target};
 pub use manifests::StoredManifest;
 pub use pulls::PendingPulls;
 pub use quarantine::Instance;

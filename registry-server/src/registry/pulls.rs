@@ -93,8 +93,8 @@ impl Registry {
         for key in [Key::PulledTags(name), Key::PulledManifests(name)] {
             for found in optional(self.storage.walk(key).await)?.unwrap_or_default() {
                 // A digest lies in a directory for its algorithm; a tag has no slash.
-                if let (Ok(reference), Ok(file)) = (found.name.replacen('/', ":", 1).parse(), found.file) {
-                    pulls.insert(reference, file.stat.modified);
+                if let (Ok(reference), Ok(file)) = (found.name.replacen('/', ":", 1).parse(), found.stat) {
+                    pulls.insert(reference, file.modified);
                 }
             }
         }

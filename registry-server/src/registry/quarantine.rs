@@ -50,7 +50,7 @@ impl Registry {
         let found = optional(self.storage.walk(Key::QuarantineRun(run)).await)?.unwrap_or_default();
         let instances = found.into_iter().filter_map(|found| {
             let condemned = Condemned::parse(&found.name)?;
-            Some(Instance { run: *run, condemned, size: found.file.ok()?.stat.size })
+            Some(Instance { run: *run, condemned, size: found.stat.ok()?.size })
         });
         Ok(instances.collect())
     }

@@ -351,6 +351,13 @@ impl Storage for Scripted {
     async fn scan(&self, key: Key<'_>, leaf: Leaf) -> StorageResult<Vec<Found>> {
         self.inner.scan(key, leaf).await
     }
+    async fn read_each(
+        &self,
+        key: Key<'_>,
+        leaf: Leaf,
+    ) -> StorageResult<Vec<(String, StorageResult<Bytes>)>> {
+        self.inner.read_each(key, leaf).await
+    }
     async fn walk(&self, key: Key<'_>) -> StorageResult<Vec<Found>> {
         self.inner.walk(key).await
     }

@@ -135,12 +135,12 @@ impl Registry {
         let mut sessions: HashMap<UploadId, UploadSession> = HashMap::new();
         for found in optional(self.storage.walk(Key::Uploads(name)).await)?.unwrap_or_default() {
             let Some((id, path)) = found.name.split_once('/') else { continue };
-            let (Ok(id), Ok(file)) = (id.parse(), found.file) else { continue };
-            let fresh = UploadSession { id, size: 0, written: file.stat.modified };
+            let (Ok(id), Ok(file)) = (id.parse(), found.stat) else { continue };
+            let fresh = UploadSession { id, size: 0, written: file.modified };
             let session = sessions.entry(id).or_insert(fresh);
-            session.written = session.written.max(file.stat.modified);
+            session.written = session.written.max(file.modified);
             if path == UPLOAD_DATA_ENTRY {
-                session.size = file.stat.size;
+                session.size = file.size;
             }
         }
         Ok(sessions.into_values().collect())

@@ -62,6 +62,7 @@ async fn missing_things_are_not_found(storage: &dyn Storage, names: &Names) {
         storage.touch(key).await.err(),
         storage.walk(Key::Tags(&names.repository)).await.err(),
         storage.scan(Key::Tags(&names.repository), Leaf::CurrentLink).await.err(),
+        storage.read_each(Key::Tags(&names.repository), Leaf::CurrentLink).await.err(),
         storage.crowded(Key::Tags(&names.repository), Leaf::History).await.err(),
         storage.delete_tree(Key::Repository(&names.repository)).await.err(),
         storage.list(Key::Tags(&names.repository)).await.err(),
@@ -179,8 +180,13 @@ async fn going_over_directories_finds_what_is_there(storage: &dyn Storage, names
     let mut found = storage.scan(Key::Tags(name), Leaf::CurrentLink).await.unwrap();
     found.sort_by(|one, two| one.name.cmp(&two.name));
     let [half, whole] = &found[..] else { panic!("{found:?}") };
-    assert!(half.name == "half" && matches!(half.file, Err(Error::NotFound { .. })), "{half:?}");
-    assert_eq!((whole.name.as_str(), &whole.file.as_ref().unwrap().content[..]), ("v1", &b"x"[..]));
+    assert!(half.name == "half" && matches!(half.stat, Err(Error::NotFound { .. })), "{half:?}");
+    assert_eq!((whole.name.as_str(), whole.stat.as_ref().unwrap().size), ("v1", 1));
+    let mut read = storage.read_each(Key::Tags(name), Leaf::CurrentLink).await.unwrap();
+    read.sort_by(|one, two| one.0.cmp(&two.0));
+    let [(_, half), (_, whole)] = &read[..] else { panic!("{read:?}") };
+    assert!(matches!(half, Err(Error::NotFound { .. })), "{half:?}");
+    assert_eq!(whole.as_ref().unwrap(), "x");
 
     assert_eq!(storage.crowded(Key::Tags(name), Leaf::History).await.unwrap(), []);
     let another = Hasher::digest(Algorithm::Sha256, b"another");
@@ -197,7 +203,7 @@ async fn going_over_directories_finds_what_is_there(storage: &dyn Storage, names
     assert_eq!(files.len(), 1);
     let file = files.remove(0);
     assert_eq!(file.name, format!("index/sha256/{}/link", digest.hex()));
-    assert_eq!(file.file.unwrap().stat.size, 1);
+    assert_eq!(file.stat.unwrap().size, 1);
     storage.touch(Key::TagCurrent(name, tag)).await.unwrap();
     storage.delete_tree(Key::Tag(name, &other)).await.unwrap();
 }

@@ -116,6 +116,11 @@ impl Storage for Faulty {
         self.inner.scan(key, leaf).await
     }
 
+    async fn read_each(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<(String, Result<Bytes>)>> {
+        self.count(key)?;
+        self.inner.read_each(key, leaf).await
+    }
+
     async fn walk(&self, key: Key<'_>) -> Result<Vec<Found>> {
         self.count(key)?;
         self.inner.walk(key).await

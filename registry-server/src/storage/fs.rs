@@ -250,6 +250,14 @@ impl Storage for Filesystem {
             .await
     }
 
+    async fn read_each(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<(String, Result<Bytes>)>> {
+        let shown = key.to_string();
+        self.blocking(key, move |_, path| {
+            walk::read_each(path, &shown, leaf).map_err(|error| ("list", error))
+        })
+        .await
+    }
+
     async fn walk(&self, key: Key<'_>) -> Result<Vec<Found>> {
         let shown = key.to_string();
         self.blocking(key, move |_, path| walk::walk(path, &shown).map_err(|error| ("list", error))).await

@@ -8,9 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::{
-    ByteStream, Content, Durability, Entry, Error, Found, FoundFile, Key, Leaf, Result, Source, Stat, Storage,
-};
+use super::{ByteStream, Content, Durability, Entry, Error, Found, Key, Leaf, Result, Source, Stat, Storage};
 
 /// Storage in this process's memory.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +36,20 @@ impl Memory {
         let below: Vec<_> =
             below.map(|(path, file)| (path[prefix.len()..].to_owned(), file.clone())).collect();
         if below.is_empty() { Err(Error::NotFound { path: key.to_string() }) } else { Ok(below) }
+    }
+
+    /// The file `leaf` of each directory in a directory.
+    fn leaves(&self, key: Key<'_>, leaf: Leaf) -> Result<BTreeMap<String, Result<(Bytes, SystemTime)>>> {
+        let mut leaves = BTreeMap::new();
+        for (path, file) in self.files_below(key)? {
+            let Some((name, rest)) = path.split_once('/') else { continue };
+            let missing = || Err(Error::NotFound { path: format!("{key}/{name}/{}", leaf.path()) });
+            let found = leaves.entry(name.to_owned()).or_insert_with(missing);
+            if rest == leaf.path() {
+                *found = Ok(file);
+            }
+        }
+        Ok(leaves)
     }
 
     fn set(&self, key: Key<'_>, bytes: Bytes) {
@@ -184,24 +196,22 @@ impl Storage for Memory {
     }
 
     async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {
-        let mut found = BTreeMap::new();
-        for (path, (bytes, modified)) in self.files_below(key)? {
-            let Some((name, rest)) = path.split_once('/') else { continue };
-            let missing = || Err(Error::NotFound { path: format!("{key}/{name}/{}", leaf.path()) });
-            let file = found.entry(name.to_owned()).or_insert_with(missing);
-            if rest == leaf.path() {
-                let stat = Stat { size: bytes.len() as u64, modified };
-                let content = if leaf == Leaf::CurrentLink { bytes } else { Bytes::new() };
-                *file = Ok(FoundFile { stat, content });
-            }
-        }
-        Ok(found.into_iter().map(|(name, file)| Found { name, file }).collect())
+        let leaves = self.leaves(key, leaf)?.into_iter().map(|(name, file)| {
+            let stat = file.map(|(bytes, modified)| Stat { size: bytes.len() as u64, modified });
+            Found { name, stat }
+        });
+        Ok(leaves.collect())
+    }
+
+    async fn read_each(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<(String, Result<Bytes>)>> {
+        let leaves = self.leaves(key, leaf)?.into_iter();
+        Ok(leaves.map(|(name, file)| (name, file.map(|(bytes, _)| bytes))).collect())
     }
 
     async fn walk(&self, key: Key<'_>) -> Result<Vec<Found>> {
-        let found = self.files_below(key)?.into_iter().map(|(name, (bytes, modified))| {
-            let stat = Stat { size: bytes.len() as u64, modified };
-            Found { name, file: Ok(FoundFile { stat, content: Bytes::new() }) }
+        let found = self.files_below(key)?.into_iter().map(|(name, (bytes, modified))| Found {
+            name,
+            stat: Ok(Stat { size: bytes.len() as u64, modified }),
         });
         Ok(found.collect())
     }

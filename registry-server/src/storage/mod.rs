@@ -152,17 +152,8 @@ pub struct Entry {
 pub struct Found {
     /// The entry's name, or a path of names.
     pub name: String,
-    /// The file, unless it is missing or cannot be read.
-    pub file: Result<FoundFile>,
-}
-
-/// A file that was found by going over a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundFile {
-    /// Facts about it.
-    pub stat: Stat,
-    /// Its content, if it is the link of a tag. Others are not read.
-    pub content: Bytes,
+    /// Facts about the file, unless it is missing or cannot be looked at.
+    pub stat: Result<Stat>,
 }
 
 /// Bytes under keys.
@@ -234,6 +225,9 @@ pub trait Storage: fmt::Debug + Send + Sync {
 
     /// For each directory in the directory `key`, its file `leaf`, in no order.
     async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>>;
+
+    /// For each directory in the directory `key`, the content of its file `leaf`, in no order.
+    async fn read_each(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<(String, Result<Bytes>)>>;
 
     /// All files below the directory `key`, in no order.
     async fn walk(&self, key: Key<'_>) -> Result<Vec<Found>>;

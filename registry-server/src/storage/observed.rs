@@ -127,6 +127,10 @@ impl Storage for Observed {
         self.time(Action::List, self.inner.scan(key, leaf)).await
     }
 
+    async fn read_each(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<(String, Result<Bytes>)>> {
+        self.time(Action::List, self.inner.read_each(key, leaf)).await
+    }
+
     async fn walk(&self, key: Key<'_>) -> Result<Vec<Found>> {
         self.time(Action::List, self.inner.walk(key)).await
     }

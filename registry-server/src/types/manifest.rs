@@ -64,8 +64,8 @@ struct View {
 /// All that a stored manifest leads to, of whatever kind and age it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// Config, layers and blobs, those that may be elsewhere as well.
-    pub blobs: Vec<Digest>,
+    /// Config, layers and blobs, those that may be elsewhere as well, and their sizes in bytes; 0 when it is not said.
+    pub blobs: Vec<(Digest, u64)>,
     /// The manifests that an index lists.
     pub children: Vec<Digest>,
     /// What it is about.
@@ -110,19 +110,12 @@ impl References {
         // BuildKit's caches list layers in an index.
         let (children, listed): (Vec<_>, Vec<_>) =
             links.manifests.into_iter().flatten().partition(Descriptor::may_be_manifest);
-        let digests = |descriptors: Option<Vec<Descriptor>>| {
-            descriptors.into_iter().flatten().map(|descriptor| descriptor.digest)
-        };
-        let fs_layers = links.fs_layers.into_iter().flatten().map(|layer| layer.blob_sum);
-        let blobs = links.config.map(|config| config.digest).into_iter();
+        let layers = links.layers.into_iter().chain(links.blobs).flatten();
+        let blobs = links.config.into_iter().chain(layers).chain(listed);
+        let fs_layers = links.fs_layers.into_iter().flatten().map(|layer| (layer.blob_sum, 0));
         Ok(Self {
-            blobs: blobs
-                .chain(digests(links.layers))
-                .chain(digests(links.blobs))
-                .chain(digests(Some(listed)))
-                .chain(fs_layers)
-                .collect(),
-            children: digests(Some(children)).collect(),
+            blobs: blobs.map(|blob| (blob.digest, blob.size)).chain(fs_layers).collect(),
+            children: children.into_iter().map(|child| child.digest).collect(),
             subject: links.subject.map(|subject| subject.digest),
         })
     }
@@ -315,7 +308,8 @@ mod tests {
         for (text, blobs, children, subject) in rows {
             let found = References::of(text.as_bytes()).unwrap();
             let texts = |found: &[Digest]| found.iter().map(ToString::to_string).collect::<Vec<_>>();
-            assert_eq!(texts(&found.blobs), digests(blobs), "{text}");
+            let (found_blobs, _): (Vec<Digest>, Vec<u64>) = found.blobs.iter().cloned().unzip();
+            assert_eq!(texts(&found_blobs), digests(blobs), "{text}");
             assert_eq!(texts(&found.children), digests(children), "{text}");
             assert_eq!(texts(&found.subject.into_iter().collect::<Vec<_>>()), digests(subject), "{text}");
         }

@@ -94,6 +94,12 @@ impl Rules {
         })
     }
 
+    /// Whether any policy is about the repository. If none is, no tag of it goes.
+    #[must_use]
+    pub fn is_about(&self, repository: &RepositoryName) -> bool {
+        self.policies.iter().any(|policy| policy.repositories.is_match(repository.as_str()))
+    }
+
     /// What becomes of each of a repository's tags, in the order in which they are given.
     #[must_use]
     pub fn judge(&self, repository: &RepositoryName, tags: &[TagFacts], now: SystemTime) -> Vec<Verdict> {

@@ -11,7 +11,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 
-use super::super::{Entry, Found, FoundFile, Leaf, Result, Stat};
+use super::super::{Entry, Found, Leaf, Result, Stat};
+
+/// More bytes than any link has that can be read as one: a SHA-512 digest has 135.
+const LONGEST_LINK: usize = 256;
 
 /// Links of a directory that has one directory in it: its name, its own `.`, and that one's `..`.
 const LINKS_OF_ONE: u64 = 3;
@@ -58,12 +61,28 @@ pub(super) fn scan(directory: &Path, shown: &str, leaf: Leaf) -> io::Result<Vec<
     let directories = entries(directory)?.into_iter().filter(|entry| entry.is_directory);
     let found = directories.map(|Entry { name, .. }| {
         let path = format!("{name}/{}", leaf.path());
-        let looked =
-            if leaf == Leaf::CurrentLink { read(&opened, &path) } else { look(opened.as_fd(), &path) };
-        let file = looked.map_err(|error| super::sort(("look at", error), &format_args!("{shown}/{path}")));
-        Found { name, file }
+        let stat = look(opened.as_fd(), &path)
+            .map_err(|error| super::sort(("stat", error), &format_args!("{shown}/{path}")));
+        Found { name, stat }
     });
     Ok(found.collect())
+}
+
+/// For each directory in `directory`, the content of its file `leaf`; `shown` is the directory's path in errors.
+pub(super) fn read_each(
+    directory: &Path,
+    shown: &str,
+    leaf: Leaf,
+) -> io::Result<Vec<(String, Result<Bytes>)>> {
+    let opened = File::open(directory)?;
+    let directories = entries(directory)?.into_iter().filter(|entry| entry.is_directory);
+    let contents = directories.map(|Entry { name, .. }| {
+        let path = format!("{name}/{}", leaf.path());
+        let content = read(&opened, &path)
+            .map_err(|error| super::sort(("read", error), &format_args!("{shown}/{path}")));
+        (name, content)
+    });
+    Ok(contents.collect())
 }
 
 /// All files below `directory`, named by their paths within it.
@@ -82,10 +101,10 @@ pub(super) fn walk(directory: &Path, shown: &str) -> io::Result<Vec<Found>> {
                 pending.push(name);
                 continue;
             }
-            let file: Result<FoundFile> = fs::symlink_metadata(directory.join(&name))
-                .map(|metadata| FoundFile { stat: stat_of(&metadata), content: Bytes::new() })
+            let stat = fs::symlink_metadata(directory.join(&name))
+                .map(|metadata| stat_of(&metadata))
                 .map_err(|error| super::sort(("stat", error), &format_args!("{shown}/{name}")));
-            found.push(Found { name, file });
+            found.push(Found { name, stat });
         }
     }
     Ok(found)
@@ -96,10 +115,9 @@ pub(super) fn stat_of(metadata: &Metadata) -> Stat {
     Stat { size: metadata.len(), modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH) }
 }
 
-fn look(directory: BorrowedFd<'_>, path: &str) -> io::Result<FoundFile> {
+fn look(directory: BorrowedFd<'_>, path: &str) -> io::Result<Stat> {
     let stat = statat(directory, path, AtFlags::empty())?;
-    let size = u64::try_from(stat.st_size).unwrap_or_default();
-    Ok(FoundFile { stat: Stat { size, modified: modified(&stat) }, content: Bytes::new() })
+    Ok(Stat { size: u64::try_from(stat.st_size).unwrap_or_default(), modified: modified(&stat) })
 }
 
 #[allow(clippy::useless_conversion, reason = "the types of the fields differ between architectures")]
@@ -114,10 +132,12 @@ fn modified(stat: &rustix::fs::Stat) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)
 }
 
-fn read(directory: &File, path: &str) -> io::Result<FoundFile> {
+/// Reads a link, which is short and written whole.
+fn read(directory: &File, path: &str) -> io::Result<Bytes> {
     let mut file = File::from(openat(directory, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
-    let stat = stat_of(&file.metadata()?);
-    Ok(FoundFile { stat, content: read_whole(&mut file, stat.size)? })
+    let mut buffer = [0; LONGEST_LINK];
+    let length = file.read(&mut buffer)?;
+    Ok(Bytes::copy_from_slice(&buffer[..length]))
 }
 
 /// Reads a file that is written whole and then never changed.
