@@ -8,6 +8,7 @@ mod deletion;
 mod docs;
 mod drift;
 mod escape_hatches;
+mod garbage_collection;
 mod operator_restart;
 mod pull;
 mod push;

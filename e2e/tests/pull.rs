@@ -73,6 +73,19 @@ async fn is_refused(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Gives a Registry that `quick` has made an image for Pods, and its namespace what they need to pull it.
+pub(crate) async fn ready_for_pods(namespace: &Namespace) -> anyhow::Result<()> {
+    push_hello(namespace).await?;
+    node_trust::apply(namespace, NAME).await?;
+    pull_secret(namespace, PASSWORD).await
+}
+
+/// Runs the Pod `pod` from that image to its good end.
+pub(crate) async fn a_pod_runs(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
+    start(namespace, pod, &[PULL_SECRET]).await?;
+    ends_well(namespace, pod).await
+}
+
 #[tokio::test]
 async fn the_kubelet_pulls_with_a_pull_secret_and_not_without() -> Outcome {
     with_namespace("pull", async |namespace| {
