@@ -27,7 +27,7 @@ use crate::api::garbage_collection_policy::GarbageCollectionPolicy;
 use crate::api::garbage_collection_status::{
     GarbageCollectionPolicyStatus, GarbageCollectionReason as Reason, LastRun, WORKLOADS_PROTECTED,
 };
-use crate::api::status::READY;
+use crate::api::status::STALLED;
 use crate::apply::{self, Change};
 use crate::children::Kind;
 use crate::conditions::whole_seconds;
@@ -233,11 +233,11 @@ async fn publish(policy: &GarbageCollectionPolicy, report: &Report, context: &Co
         let reason = if run.succeeded { Reason::RunSucceeded } else { Reason::RunFailed };
         tell(policy, !run.succeeded, reason, &words(registry, run), context).await;
     }
-    for type_ in [READY, WORKLOADS_PROTECTED] {
+    for (type_, bad) in [(STALLED, "True"), (WORKLOADS_PROTECTED, "False")] {
         let reason = |status: &GarbageCollectionPolicyStatus| {
             status
                 .condition(type_)
-                .filter(|condition| condition.status == "False")
+                .filter(|condition| condition.status == bad)
                 .map(|condition| (condition.reason.clone(), condition.message.clone()))
         };
         let before = policy.status.as_ref().and_then(reason).map(|(reason, _)| reason);

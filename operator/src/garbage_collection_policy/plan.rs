@@ -20,7 +20,7 @@ pub struct Plan<'a> {
     pub turns: Vec<Turn<'a>>,
     /// Finished Jobs beyond the history.
     pub prune: Vec<&'a Job>,
-    /// Whether a run was asked for that was not heard of before.
+    /// Whether a run was asked for that was not heard of before. Until a registry can be collected, it waits.
     pub is_requested: bool,
 }
 
@@ -48,7 +48,8 @@ pub fn plan<'a>(
     request: Option<&str>,
     now: Timestamp,
 ) -> Plan<'a> {
-    let is_requested = request.is_some() && request != status.last_request.as_deref();
+    let is_new = request.is_some() && request != status.last_request.as_deref();
+    let is_requested = is_new && !valid.targets.is_empty();
     let mut turns: Vec<Turn<'_>> = valid
         .targets
         .iter()

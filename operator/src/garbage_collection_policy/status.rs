@@ -88,8 +88,8 @@ pub fn report(
     status.next_run = status.registries.iter().filter_map(|registry| registry.next_run.clone()).min();
     let finished = status.registries.iter().filter_map(|registry| registry.last_run.as_ref());
     status.last_run = finished.map(|run| run.finished.clone()).max().or(status.last_run);
-    if let Outcome::Followed(..) = outcome {
-        status.last_request = requested(policy).or(status.last_request);
+    if matches!(outcome, Outcome::Followed(_, plan) if plan.is_requested) {
+        status.last_request = requested(policy);
     }
     let verdicts = verdicts(policy, outcome, knowledge, &status);
     status.conditions = verdicts

@@ -268,6 +268,24 @@ async fn a_run_that_is_asked_for_begins_at_once_and_once_even_if_suspended() {
 }
 
 #[tokio::test]
+async fn a_request_waits_for_the_registry_to_have_a_server() {
+    let stage = Stage::new(&json!({}));
+    let server = stage.cluster.get("deployments/hub").unwrap();
+    stage.cluster.remove("deployments/hub");
+    stage.cluster.edit(POLICY, |policy| {
+        policy["metadata"]["annotations"] = json!({"windlass.dev/run-requested-at": "first"});
+    });
+    stage.pass(MORNING).await.unwrap();
+    assert_eq!(stage.condition("Reconciling"), "True RegistryPending");
+    assert_eq!(stage.cluster.take_events(), [""; 0]);
+    stage.cluster.put("deployments/hub", server);
+    for _ in 0..2 {
+        stage.pass(MORNING).await.unwrap();
+    }
+    assert_eq!((stage.jobs().len(), &stage.status()["lastRequest"]), (1, &json!("first")));
+}
+
+#[tokio::test]
 async fn what_cannot_be_followed_is_stalled_and_makes_no_job() {
     for (fields, reason) in [
         (json!({"registryRef": {"name": "hob"}}), "RegistryNotFound"),

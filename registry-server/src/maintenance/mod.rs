@@ -1,7 +1,7 @@
 //! Jobs beside the server that go over the whole registry: garbage collection, retention, and the undoing of both.
 //!
 //! They run in a process of their own, next to any number of serving ones, on the same storage. What makes that
-//! safe is the order of steps in [`collect`], together with that of a push in [`crate::registry`].
+//! safe is the order of steps in `collect.rs`, together with that of a push in [`crate::registry`].
 
 mod collect;
 mod digest_set;
