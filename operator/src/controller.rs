@@ -1,5 +1,5 @@
 //! Wiring: what is watched, which object each event concerns, and how often things are tried. Here it is that of the
-//! Registries; that of the policies is in [`garbage_collection_policy`].
+//! Registries; that of the policies is in `garbage_collection_policy.rs`.
 
 mod garbage_collection_policy;
 
