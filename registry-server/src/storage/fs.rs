@@ -290,7 +290,11 @@ impl Storage for Filesystem {
 
     async fn delete_tree(&self, key: Key<'_>) -> Result<()> {
         self.blocking(key, |_, path| {
-            fs::remove_dir_all(path).map_err(|error| ("delete", error))?;
+            match fs::remove_dir_all(path) {
+                // Another request has put something there meanwhile: that came after, and stays.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                removed => removed.map_err(|error| ("delete", error))?,
+            }
             flush_parent(path)
         })
         .await

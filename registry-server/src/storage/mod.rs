@@ -244,7 +244,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// Removes the directory `key` if nothing is stored below it. A backend without directories has nothing to do.
     async fn prune(&self, key: Key<'_>) -> Result<()>;
 
-    /// Deletes the directory `key` and all below it, durably.
+    /// Deletes the directory `key` and all below it, durably. What another request puts there meanwhile may stay.
     async fn delete_tree(&self, key: Key<'_>) -> Result<()>;
 
     /// Proves that the storage can be read and written.

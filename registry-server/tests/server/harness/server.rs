@@ -34,8 +34,11 @@ impl TestServer {
     /// A server on a directory that may hold a tree already, or may be in use by another server.
     pub(crate) fn start_in(directory: &Arc<TempDir>, settings: Value) -> Self {
         let file = Files::of(directory.path());
-        fs::write(&file.configuration, configuration(directory.path(), &settings).to_string())
+        // Others, such as a collector, may read it at this moment: it is replaced whole.
+        let written = file.configuration.with_extension("new");
+        fs::write(&written, configuration(directory.path(), &settings).to_string())
             .expect("write the configuration");
+        fs::rename(&written, &file.configuration).expect("put the configuration in place");
         let logged_before = fs::read_to_string(&file.log).map_or(0, |log| log.len());
         let mut process = spawn(&file);
         let (address, debug_address) = addresses(&mut process, &file.log, logged_before);
