@@ -4,29 +4,29 @@
 //! ever stands for a part of its content. Short reads run on the calling thread, where a page-cached read costs
 //! less than a change of thread; what flushes, walks or copies runs on the blocking pool.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 use uuid::Uuid;
 
 use super::layout::SIDE_DIRECTORY;
 use super::{ByteStream, Content, Durability, Entry, Error, Found, Key, Leaf, Result, Source, Stat, Storage};
 
+mod claim;
 mod walk;
+
+use claim::{Missing, claim, open_exclusively};
 
 /// How long a staged file can stand before a start of the server takes it for the leftover of a crash.
 const STAGING_LIFETIME: Duration = Duration::from_secs(3600);
-
-/// How long one that looks at a file and then replaces it is waited for.
-const LONGEST_CLAIM: Duration = Duration::from_secs(1);
 
 /// How often a file is moved to a directory that others remove while it is empty.
 const MOVES: usize = 50;
@@ -347,33 +347,6 @@ impl ChunkWriter {
     }
 }
 
-/// What to do about a file that is not there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
-    Create,
-    Fail,
-}
-
-/// Opens a file that nobody else has open this way, in this process or another; `None` when somebody has.
-///
-/// The claim ends when the file is closed, so also when the process dies.
-fn open_exclusively(path: &Path, missing: Missing) -> std::result::Result<Option<File>, Failure> {
-    let create = missing == Missing::Create;
-    let file = OpenOptions::new()
-        .write(true)
-        .create(create)
-        .truncate(false)
-        .open(path)
-        .map_err(|error| ("open", error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-        Err(error) => return Err(("lock", error.into())),
-    }
-    // Whoever held the claim before may have renamed the file away: then the name is no longer ours to write.
-    Ok(is_named(&file, path)?.then_some(file))
-}
-
 fn move_into_place(source: &Path, target: &Path, durability: Durability) -> std::result::Result<(), Failure> {
     let mut attempts = MOVES;
     loop {
@@ -411,40 +384,6 @@ fn take_if(path: &Path, expected: &[u8], taken: &Path) -> std::result::Result<bo
     match move_into_place(path, taken, Durability::Process) {
         Err((_, error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         moved => moved.and_then(|()| flush_parent(path)).map(|()| true),
-    }
-}
-
-/// Claims the file that a name stands for: shared to put another in its place, exclusively to look at it and take it
-/// away, so that nobody takes away what was put there after the look. `None` when there is no such file.
-///
-/// Whoever holds a claim needs microseconds. One that is not given back in time is held by a stopped process, and then
-/// nothing that is sure can be done: the caller must try again later.
-fn claim(path: &Path, claim: FlockOperation) -> std::result::Result<Option<File>, Failure> {
-    let deadline = Instant::now() + LONGEST_CLAIM;
-    loop {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(|error| ("open", error))?,
-        };
-        match flock(&file, claim) {
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(error) => return Err(("claim", error.into())),
-            Ok(()) if is_named(&file, path)? => return Ok(Some(file)),
-            // It was replaced while we waited.
-            Ok(()) => {}
-        }
-    }
-}
-
-/// Whether the name stands for the open file.
-fn is_named(file: &File, path: &Path) -> std::result::Result<bool, Failure> {
-    let opened = file.metadata().map_err(|error| ("stat", error))?;
-    match fs::metadata(path) {
-        Ok(named) => Ok(opened.ino() == named.ino() && opened.dev() == named.dev()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(("stat", error)),
     }
 }
 
