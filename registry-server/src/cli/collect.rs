@@ -10,8 +10,9 @@ use anyhow::Context as _;
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::{Failure, environment, print, runtime};
+use super::{Failure, Signals, environment, print, runtime};
 use crate::app::App;
 use crate::config::{self, Config, Loaded, Protection, Retention};
 use crate::maintenance::retention::Rules;
@@ -149,7 +150,10 @@ impl GarbageCollect {
         };
         let mut collection = Collection::new(&registry, options);
         let mut teller = Teller::new(self.quiet, self.report);
-        let collected = runtime()?.block_on(collection.run(&mut |event| teller.tell(&event)));
+        let collected = runtime()?.block_on(async {
+            tokio::spawn(stop_on_signal(collection.stop()));
+            collection.run(&mut |event| teller.tell(&event)).await
+        });
         teller.end();
         let mut summary = collection.summary();
         let collected = collected.context("the garbage collection ended early");
@@ -219,6 +223,14 @@ impl RuleArguments {
             io_limit: None,
         })
     }
+}
+
+/// A run that is asked to end gives its lease back; in a container nothing else would end it before its time.
+async fn stop_on_signal(stop: CancellationToken) {
+    let Ok(mut signals) = Signals::new() else { return };
+    let name = signals.next().await;
+    tracing::info!(signal = name, "the run ends early");
+    stop.cancel();
 }
 
 /// The registry that settings describe, with logs as they say.

@@ -22,6 +22,7 @@ use std::time::SystemTime;
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::digest_set::{DigestSet, Hash, SortedDigests};
 use super::lease::Lease;
@@ -97,6 +98,12 @@ impl Collection {
         self
     }
 
+    /// What ends the run early, in good order, when it is cancelled.
+    #[must_use]
+    pub fn stop(&self) -> CancellationToken {
+        self.pace.stop().clone()
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn summary(mut self) -> Summary {
@@ -107,7 +114,7 @@ impl Collection {
     /// Runs to the end, or to that of the time budget.
     ///
     /// # Errors
-    /// [`Error::Busy`] when another run holds the lease, and those of the storage. What was done until then is done,
+    /// [`Error::Busy`] when another run holds the lease, [`Error::Stopped`], and those of the storage. What was done until then is done,
     /// and nothing is lost; the next run goes on.
     pub async fn run(&mut self, observe: &mut (dyn FnMut(Event<'_>) + Send)) -> Result<()> {
         let context = Arc::clone(&self.context);
@@ -133,7 +140,8 @@ impl Collection {
             self.settle_blobs(&listed, &live, observe).await?;
             self.summary.complete = self.sweep(&live, lease, observe).await?;
         }
-        self.tidy(&listed).await
+        self.tidy(&listed).await?;
+        if self.summary.complete || !self.pace.stop().is_cancelled() { Ok(()) } else { Err(Error::Stopped) }
     }
 
     async fn list_quarantine(&mut self) -> Result<Listed> {
@@ -218,7 +226,7 @@ impl Collection {
         for ListedRun { run, blobs } in &listed.runs {
             let mut live = live.cursor();
             let is_old = is_old(Some(run.began()), options.grace_period, context.now);
-            for (hash, size) in blobs {
+            for (hash, size) in blobs.iter().take_while(|_| !self.pace.is_over()) {
                 let digest = Digest::from_sha256(hash);
                 let is_live = live.find(hash)?.is_some();
                 if !is_live && !is_old {

@@ -67,6 +67,9 @@ pub enum Error {
     /// The other run has begun because this one stood still for too long.
     #[error("another run has taken over because this one stood still for too long")]
     LeaseLost,
+    /// The run was asked to end.
+    #[error("the run was asked to end before all was looked at; the next one goes on")]
+    Stopped,
     /// What the quarantine is asked for is not in it.
     #[error("{0} is not in the quarantine")]
     NotQuarantined(String),

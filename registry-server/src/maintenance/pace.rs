@@ -5,9 +5,13 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 /// A run's budget.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// Cancelled when the run is asked to end before its time.
+    stop: CancellationToken,
     deadline: Option<Instant>,
     /// How long one operation may take on average, and until when those of the past were paid for.
     limit: Option<(Duration, Mutex<Instant>)>,
@@ -18,12 +22,17 @@ impl Pace {
     pub(super) fn new(time: Option<Duration>, operations: Option<NonZeroU32>) -> Self {
         let now = Instant::now();
         let limit = operations.map(|limit| (Duration::from_secs(1) / limit.get(), Mutex::new(now)));
-        Self { deadline: time.map(|time| now + time), limit }
+        Self { stop: CancellationToken::new(), deadline: time.map(|time| now + time), limit }
+    }
+
+    /// What ends the time at once when it is cancelled.
+    pub(super) fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 
     /// Whether the time is over.
     pub(super) fn is_over(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.stop.is_cancelled() || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Waits until so many operations, done or about to be done, are within the limit.
@@ -35,7 +44,10 @@ impl Pace {
             *paid = (*paid).max(Instant::now()) + cost;
             *paid
         };
-        tokio::time::sleep_until(until.into()).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(until.into()) => {}
+            () = self.stop.cancelled() => {}
+        }
     }
 }
 
@@ -52,6 +64,14 @@ mod tests {
         }
         assert!(start.elapsed() >= Duration::from_millis(50));
         assert!(!pace.is_over());
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_asked_to_end_waits_for_nothing() {
+        let pace = Pace::new(None, NonZeroU32::new(1));
+        pace.stop().cancel();
+        pace.pay(1000).await;
+        assert!(pace.is_over());
     }
 
     #[tokio::test]

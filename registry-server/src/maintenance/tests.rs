@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use super::retention::Rules;
 use super::{
-    Action, Collection, Event, Item, Kind, Options, Subject, Summary, explain, purge, quarantined, restore,
+    Action, Collection, Error, Event, Item, Kind, Options, Subject, Summary, explain, purge, quarantined,
+    restore,
 };
 use crate::config::{Keep, ProtectedImage, Protection, Retention, RetentionPolicy, Untagged};
 use crate::registry::{Chunk, Registry};
@@ -392,6 +393,19 @@ async fn a_run_that_has_no_time_changes_nothing_and_says_so() {
         house.run(Options { time_budget: Some(Duration::ZERO), ..options(keep_all()) }).await;
     assert!(!summary.complete && items.is_empty());
     assert_eq!(house.paths(), before);
+}
+
+#[tokio::test]
+async fn a_run_that_is_asked_to_end_does_so_in_good_order() {
+    let house = house();
+    house.image("a", None, "one", None).await;
+    let mut collection = Collection::new(&house.registry, options(keep_all()));
+    collection.stop().cancel();
+    let stopped = collection.run(&mut |_| {}).await;
+    assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
+    assert!(!collection.summary().complete);
+    let (next, _) = house.run(options(keep_all())).await;
+    assert_eq!((next.complete, next.manifests_deleted), (true, 1), "the lease was given back");
 }
 
 #[tokio::test]
