@@ -73,7 +73,7 @@ impl Registry {
         let manifest = Manifest::parse(bytes, content_type)?;
         // Checked before the first byte is written, so that a refused push leaves nothing behind.
         let absent = self.find_references(name, &manifest).await?;
-        absent.refuse(manifest.blobs().chain(manifest.children()))?;
+        absent.refuse()?;
         self.storage.put(Key::BlobData(&digest), manifest.bytes(), Durability::Durable).await?;
         self.write_link(Key::RevisionLink(name, &digest), &digest).await?;
         if let Reference::Tag(tag) = reference {
@@ -152,8 +152,9 @@ impl Registry {
         digest: &Digest,
         absent: &Absent,
     ) -> Result<()> {
-        let lost = self.find_references(name, manifest).await?;
-        lost.refuse(lost.digests.iter().filter(|digest| !absent.digests.contains(digest)))?;
+        let mut lost = self.find_references(name, manifest).await?;
+        lost.needed.extend(lost.listed.difference(&absent.listed).cloned());
+        lost.refuse()?;
         if self.find(Key::BlobData(digest)).await?.is_none() {
             self.storage.put(Key::BlobData(digest), manifest.bytes(), Durability::Durable).await?;
         }
@@ -169,10 +170,11 @@ impl Registry {
         let mut absent = Absent::default();
         let mut seen = HashSet::new();
         let mut pending = vec![manifest.clone()];
+        let mut is_pushed = true;
         while let Some(manifest) = pending.pop() {
             for blob in manifest.blobs() {
                 if seen.insert(blob.clone()) && !self.has_blob(name, blob).await? {
-                    absent.digests.insert(blob.clone());
+                    absent.needed.push(blob.clone());
                 }
             }
             for child in manifest.children() {
@@ -180,11 +182,13 @@ impl Registry {
                     continue;
                 }
                 match self.find_child(name, child).await? {
-                    Child::Missing => _ = absent.digests.insert(child.clone()),
+                    Child::Missing if is_pushed => absent.needed.push(child.clone()),
+                    Child::Missing => _ = absent.listed.insert(child.clone()),
                     Child::Blob => {}
                     Child::Manifest(child) => pending.push(*child),
                 }
             }
+            is_pushed = false;
         }
         Ok(absent)
     }
@@ -214,13 +218,17 @@ impl Registry {
 /// What a manifest leads to and the repository does not have.
 #[derive(Default)]
 struct Absent {
-    digests: HashSet<Digest>,
+    /// What the manifest itself names, and blobs of images that are there: without them no image can be pulled, and a
+    /// client that was told that the image is there must learn that it is not whole.
+    needed: Vec<Digest>,
+    /// Manifests that only an older index lists: some copies of an index leave platforms out.
+    listed: HashSet<Digest>,
 }
 
 impl Absent {
-    /// Refuses the manifest if any of those that it must have are absent.
-    fn refuse<'a>(&self, needed: impl Iterator<Item = &'a Digest>) -> Result<()> {
-        let missing: Vec<Digest> = needed.filter(|digest| self.digests.contains(digest)).cloned().collect();
+    /// Refuses the manifest if anything that it needs is absent.
+    fn refuse(&self) -> Result<()> {
+        let missing = self.needed.clone();
         if missing.is_empty() { Ok(()) } else { Err(Error::ManifestBlobUnknown { missing }) }
     }
 }

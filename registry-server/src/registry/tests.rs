@@ -163,6 +163,23 @@ async fn a_manifest_needs_all_that_it_refers_to_in_its_own_repository() {
 }
 
 #[tokio::test]
+async fn an_index_is_refused_when_a_blob_of_its_child_is_lost() {
+    let storage = Arc::new(Memory::default());
+    let (registry, name) = (Registry::new(Arc::<Memory>::clone(&storage)), name("a"));
+    let child = push_image(&registry, &name, &tag("v1"), b"layer").await;
+    storage.remove(&Key::BlobData(&sha256(b"layer")).to_string());
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{IMAGE}","digest":"{child}","size":1}}]}}"#
+    );
+    let refused = registry.put_manifest(&name, &tag("all"), Some(INDEX), index.into()).await;
+    let lost = [sha256(b"layer")];
+    assert!(
+        matches!(&refused, Err(Error::ManifestBlobUnknown { missing }) if *missing == lost),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn manifests_are_served_as_they_were_pushed_by_tag_and_digest() {
     let (registry, name) = (registry(), name("a"));
     let digest = push_image(&registry, &name, &tag("v1"), b"layer").await;
