@@ -1,5 +1,6 @@
 //! Blobs: config objects and layers of a repository.
 
+use super::quarantine::LOOKS;
 use super::{Error, Registry, Result, optional};
 use crate::storage::{Content, Durability, Key};
 use crate::types::{Algorithm, Digest, RepositoryName};
@@ -35,11 +36,15 @@ impl Registry {
         let unknown = || Error::BlobUnknown { digest: digest.clone() };
         let target = self.find_link(Key::LayerLink(name, digest)).await?.ok_or_else(unknown)?;
         let data = Key::BlobData(&target);
-        let content = match optional(self.storage.open(data).await)? {
-            None if self.find(data).await?.is_some() => optional(self.storage.open(data).await)?,
-            content => content,
-        };
-        Ok(Blob { digest: digest.clone(), content: content.ok_or_else(unknown)? })
+        for _ in 0..LOOKS {
+            if let Some(content) = optional(self.storage.open(data).await)? {
+                return Ok(Blob { digest: digest.clone(), content });
+            }
+            if self.find(data).await?.is_none() {
+                break;
+            }
+        }
+        Err(unknown())
     }
 
     /// Takes a blob out of a repository. Its bytes stay until nothing refers to them and they are collected.

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
+use super::quarantine::LOOKS;
 use super::{Error, Registry, Result, optional};
 use crate::storage::{Durability, Key};
 use crate::types::{Algorithm, Digest, Hasher, Manifest, ManifestMediaType, Reference, RepositoryName, Tag};
@@ -208,10 +209,13 @@ impl Registry {
     /// The bytes of a manifest's blob.
     pub(super) async fn read_blob(&self, digest: &Digest) -> Result<Option<Bytes>> {
         let data = Key::BlobData(digest);
-        match optional(self.storage.read(data).await)? {
-            None if self.find(data).await?.is_some() => Ok(optional(self.storage.read(data).await)?),
-            bytes => Ok(bytes),
+        for _ in 0..LOOKS {
+            let bytes = optional(self.storage.read(data).await)?;
+            if bytes.is_some() || self.find(data).await?.is_none() {
+                return Ok(bytes);
+            }
         }
+        Ok(None)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::types::{Digest, RepositoryName, RunId, Tag};
 const REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// How often something is looked for that may be moving between its place and the quarantine.
-const LOOKS: usize = 3;
+pub(super) const LOOKS: usize = 5;
 
 /// One thing that a run has condemned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,19 +83,6 @@ impl Registry {
             self.forget_tag(name, tag).await?;
         }
         Ok(moved)
-    }
-
-    /// Brings back what is stored nowhere but in the quarantine, and says whether it was there.
-    ///
-    /// # Errors
-    /// Those of the storage.
-    pub async fn revive(&self, key: Key<'_>) -> Result<bool> {
-        for run in self.quarantine_runs().await? {
-            if self.revive_from(&run, key).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Brings back what one run has condemned, and says whether it was still there.
@@ -194,20 +181,30 @@ impl Registry {
             if let Some(stat) = optional(self.storage.stat(key).await)? {
                 return Ok(Some(stat));
             }
-            // If it is not there either, somebody else may have brought it back just now.
-            if !self.revive(key).await? {
+            let runs = self.quarantine_runs().await?;
+            for run in &runs {
+                if self.revive_from(run, key).await? {
+                    break;
+                }
+            }
+            if runs.is_empty() {
                 break;
             }
+            // While the runs were looked at one by one, others may have brought it back, and a run that began to mark
+            // before it was in use may have condemned it again, behind our back.
         }
         Ok(optional(self.storage.stat(key).await)?)
     }
 
     /// The digest that a link holds, which is brought back from the quarantine if it is there.
     pub(super) async fn find_link(&self, key: Key<'_>) -> Result<Option<Digest>> {
-        match self.read_link(key).await? {
-            None if self.find(key).await?.is_some() => self.read_link(key).await,
-            link => Ok(link),
+        for _ in 0..LOOKS {
+            match self.read_link(key).await? {
+                None if self.find(key).await?.is_some() => {}
+                link => return Ok(link),
+            }
         }
+        self.read_link(key).await
     }
 
     /// Deletes what runs have condemned of a key, so that it does not come back, and says whether there was any.
