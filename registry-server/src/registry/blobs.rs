@@ -2,8 +2,8 @@
 
 use super::quarantine::LOOKS;
 use super::{Error, Registry, Result, optional};
-use crate::storage::{Content, Durability, Key};
-use crate::types::{Algorithm, Digest, RepositoryName};
+use crate::storage::{Content, Durability, Key, Stat};
+use crate::types::{Algorithm, Digest, Hasher, RepositoryName};
 
 /// A blob that can be sent.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ impl Registry {
     pub async fn stat_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<u64> {
         let unknown = || Error::BlobUnknown { digest: digest.clone() };
         let target = self.find_link(Key::LayerLink(name, digest)).await?.ok_or_else(unknown)?;
-        let stat = self.find(Key::BlobData(&target)).await?.ok_or_else(unknown)?;
+        let stat = self.find_blob(&target).await?.ok_or_else(unknown)?;
         self.refresh(Key::BlobData(&target), &stat).await;
         Ok(stat.size)
     }
@@ -38,6 +38,9 @@ impl Registry {
         let data = Key::BlobData(&target);
         for _ in 0..LOOKS {
             if let Some(content) = optional(self.storage.open(data).await)? {
+                if is_left_empty(&target, content.size) {
+                    break;
+                }
                 return Ok(Blob { digest: digest.clone(), content });
             }
             if self.find(data).await?.is_none() {
@@ -73,7 +76,7 @@ impl Registry {
             None => Some(digest.clone()).filter(|digest| digest.algorithm() == Algorithm::Sha256),
         };
         let Some(target) = target else { return Ok(false) };
-        let Some(stat) = self.find(Key::BlobData(&target)).await? else { return Ok(false) };
+        let Some(stat) = self.find_blob(&target).await? else { return Ok(false) };
         self.refresh(Key::BlobData(&target), &stat).await;
         self.link_blob(name, digest, &target).await?;
         Ok(true)
@@ -98,8 +101,24 @@ impl Registry {
     /// The link's content counts, not its name: blobs pushed by sha512 are stored by sha256 on this tree.
     pub(super) async fn has_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<bool> {
         match self.find_link(Key::LayerLink(name, digest)).await? {
-            Some(target) => Ok(self.find(Key::BlobData(&target)).await?.is_some()),
+            Some(target) => Ok(self.find_blob(&target).await?.is_some()),
             None => Ok(false),
         }
     }
+
+    /// Facts about a blob's bytes, which are brought back from the quarantine if they are there.
+    async fn find_blob(&self, digest: &Digest) -> Result<Option<Stat>> {
+        let stat = self.find(Key::BlobData(digest)).await?;
+        Ok(stat.filter(|stat| !is_left_empty(digest, stat.size)))
+    }
+}
+
+/// Whether an empty file stands in place of a blob, as a power failure leaves it where another server has not flushed.
+/// It counts as absent: a client that is told that the blob is there does not push it again.
+fn is_left_empty(digest: &Digest, size: u64) -> bool {
+    let is_left = size == 0 && *digest != Hasher::digest(digest.algorithm(), b"");
+    if is_left {
+        tracing::warn!(%digest, "an empty file stands in place of a blob, it is taken for absent");
+    }
+    is_left
 }

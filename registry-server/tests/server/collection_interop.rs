@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::harness::client::{Client, delete, get};
 use crate::harness::content::{Image, OCI_INDEX, image, index_of, sha256};
-use crate::harness::peer::{Peer, collect_with_peer};
+use crate::harness::peer::{Edition, Peer, collect_with_peer};
 use crate::harness::server::{BINARY, TestServer};
 
 /// Whatever is not reachable goes at once.
@@ -79,7 +79,8 @@ async fn in_order_for_the_peer(server: &TestServer, peers_options: &[&str], kind
 
 /// What distribution would delete.
 fn found_by_the_peer(server: &TestServer, options: &[&str]) -> Vec<String> {
-    let told = collect_with_peer(&server.root(), &[&["--dry-run"], options].concat());
+    let told =
+        collect_with_peer(Edition::Debian, &server.root(), &[&["--dry-run"], options].concat()).unwrap();
     told.lines().filter(|line| line.contains("eligible for deletion:")).map(str::to_owned).collect()
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
 use super::client::{Answer, Client, put};
 
@@ -18,7 +18,16 @@ pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manife
 
 /// `sha256:<hex>` of the bytes.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |mut digest, byte| {
+    digest("sha256", &Sha256::digest(bytes))
+}
+
+/// `sha512:<hex>` of the bytes.
+pub(crate) fn sha512(bytes: &[u8]) -> String {
+    digest("sha512", &Sha512::digest(bytes))
+}
+
+fn digest(algorithm: &str, hash: &[u8]) -> String {
+    hash.iter().fold(format!("{algorithm}:"), |mut digest, byte| {
         write!(digest, "{byte:02x}").expect("a string takes it");
         digest
     })
@@ -112,10 +121,15 @@ pub(crate) fn index_of(media_type: &str, manifests: &[&Content]) -> Content {
 impl Client {
     /// Pushes the blob in one request.
     pub(crate) async fn push_blob(&mut self, repository: &str, blob: &Content) {
+        self.push_blob_as(repository, &blob.digest(), blob).await;
+    }
+
+    /// Pushes the blob in one request, by a digest of any algorithm.
+    pub(crate) async fn push_blob_as(&mut self, repository: &str, digest: &str, blob: &Content) {
         let start = format!("/v2/{repository}/blobs/uploads/");
         let answer = self.send(super::client::post(&start)).await;
         assert_eq!(answer.status, 202, "{start}: {answer}");
-        let finish = put(super::client::LOCATION).query("digest", &blob.digest()).sends(blob.bytes.clone());
+        let finish = put(super::client::LOCATION).query("digest", digest).sends(blob.bytes.clone());
         let answer = self.send(finish).await;
         assert_eq!(answer.status, 201, "{start}: {answer}");
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::content::sha256;
+use super::content::{sha256, sha512};
 
 /// The tree under `docker/registry/v2` of a root directory: each file's path and bytes.
 pub(crate) struct Tree {
@@ -35,7 +35,8 @@ impl Tree {
 
     /// A sentence for each thing that distribution would stumble over: a blob whose bytes are not those of its
     /// digest, a link that holds anything but a digest, a link to a blob that is not there, a tag whose manifest
-    /// is no revision of its repository, a file that distribution does not know.
+    /// is no revision of its repository, a file that distribution does not know. It keeps blobs by SHA-256 alone: a
+    /// link of another algorithm leads there.
     pub(crate) fn faults(&self) -> Vec<String> {
         self.finished().iter().filter_map(|(path, bytes)| self.fault(path, bytes)).collect()
     }
@@ -46,6 +47,13 @@ impl Tree {
             ["blobs", algorithm, shard, hex, "data"] => {
                 let whole = sha256(bytes) == format!("{algorithm}:{hex}") && hex.starts_with(shard);
                 (!whole).then(|| format!("{path}: the {} bytes are not those of the digest", bytes.len()))
+            }
+            ["repositories", .., "_layers", "sha512", hex, "link"] => {
+                let target = String::from_utf8_lossy(bytes);
+                let blob =
+                    target.starts_with("sha256:").then(|| self.files.get(&blob_path(&target))).flatten();
+                let is_its = blob.is_some_and(|blob| sha512(blob) == format!("sha512:{hex}"));
+                (!is_its).then(|| format!("{path}: {target} is no such blob"))
             }
             ["repositories", .., "_layers", algorithm, hex, "link"]
             | ["repositories", .., "_manifests", "revisions", algorithm, hex, "link"]

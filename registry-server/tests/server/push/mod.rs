@@ -1,6 +1,7 @@
 //! The chapter "Push".
 
 mod chunks;
+mod damaged;
 mod interrupted;
 mod manifest_kinds;
 mod manifests;
