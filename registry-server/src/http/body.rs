@@ -1,12 +1,13 @@
 //! Bodies of answers: nothing, some bytes, or a stretch of stored content.
 //!
-//! Handlers hand over an open file and a range, never a stream of bytes, so that a transport that can send files
-//! without copying them may look into the body and do so.
+//! Handlers hand over an open file and a range, never a stream of bytes, so that a connection that can send files
+//! without copying them does so, see [`Body::sent_by`]; others read as they send.
 
 use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,7 @@ use http_body::{Frame, SizeHint};
 use rustix::io::ReadWriteFlags;
 
 use super::record::Record;
+use super::sendfile::{self, FileBody, Segments};
 use crate::storage::Source;
 use crate::types::ByteRange;
 
@@ -31,6 +33,8 @@ pub(super) struct Body {
 enum Kind {
     Bytes(Bytes),
     Content(ContentBody),
+    /// A stretch of a file that the connection sends by itself.
+    File(FileBody),
 }
 
 /// A stretch of stored content that is read as it is sent.
@@ -61,6 +65,17 @@ impl Body {
         Self { kind: Kind::Content(content), record: None }
     }
 
+    /// Leaves it to the connection to send a stretch of a file that is long enough for that.
+    pub(super) fn sent_by(mut self, connection: &Segments) -> Self {
+        if let Kind::Content(ContentBody { source: Source::File(file), offset, remaining, .. }) = &self.kind
+            && *remaining > sendfile::MIN_SIZE
+        {
+            let range = ByteRange { start: *offset, length: *remaining };
+            self.kind = Kind::File(FileBody::new(connection.clone(), Arc::clone(file), range));
+        }
+        self
+    }
+
     /// Hands over the record of the request, which is written when the body has been sent.
     pub(super) fn with_record(mut self, record: Record) -> Self {
         self.record = Some(record);
@@ -87,6 +102,7 @@ impl http_body::Body for Body {
             Kind::Bytes(bytes) if bytes.is_empty() => None,
             Kind::Bytes(bytes) => Some(Ok(std::mem::take(bytes))),
             Kind::Content(stored) => ready!(stored.poll_read(context)),
+            Kind::File(file) => ready!(file.poll_next(context)),
         };
         if let (Some(Ok(bytes)), Some(record)) = (&next, &mut this.record) {
             record.sent += bytes.len() as u64;
@@ -98,6 +114,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Bytes(bytes) => bytes.is_empty(),
             Kind::Content(content) => content.remaining == 0,
+            Kind::File(file) => file.remaining() == 0,
         }
     }
 
@@ -105,6 +122,7 @@ impl http_body::Body for Body {
         SizeHint::with_exact(match &self.kind {
             Kind::Bytes(bytes) => bytes.len() as u64,
             Kind::Content(content) => content.remaining,
+            Kind::File(file) => file.remaining(),
         })
     }
 }
@@ -174,7 +192,6 @@ fn read_cached(source: &Source, buffer: &mut [u8], offset: u64) -> Option<io::Re
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::sync::Arc;
 
     use http_body_util::BodyExt;
 

@@ -18,6 +18,7 @@ mod query;
 mod record;
 mod request_body;
 mod route;
+mod sendfile;
 mod server;
 mod tags;
 mod tls;

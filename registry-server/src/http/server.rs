@@ -17,6 +17,7 @@ use super::body::Body;
 use super::dispatch::Dispatcher;
 use super::health::{Health, Operations};
 use super::listener::{ListenError, Listener, Stream};
+use super::sendfile::{FileStream, Segments};
 use super::tls::{self, Tls};
 use crate::app::App;
 use crate::config::{Config, Http};
@@ -111,8 +112,12 @@ impl Connections {
     /// Serves one connection beside all others.
     fn spawn(&self, stream: Stream, peer: Option<SocketAddr>) {
         match (stream, &self.tls) {
-            (Stream::Tcp(stream), None) => self.spawn_plain(stream, peer),
-            (Stream::Unix(stream), None) => self.spawn_plain(stream, peer),
+            (Stream::Tcp(stream), None) => {
+                let stream = FileStream::new(stream);
+                let segments = stream.segments();
+                self.spawn_plain(stream, Some(segments), peer);
+            }
+            (Stream::Unix(stream), None) => self.spawn_plain(stream, None, peer),
             (Stream::Tcp(stream), Some(tls)) => self.spawn_tls(tls, stream, peer),
             (Stream::Unix(stream), Some(tls)) => self.spawn_tls(tls, stream, peer),
         }
@@ -121,11 +126,13 @@ impl Connections {
     fn spawn_plain(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        segments: Option<Segments>,
         peer: Option<SocketAddr>,
     ) {
         // HTTP/2 needs TLS here: without ALPN nobody but a test would speak it.
         let protocol = self.protocol.clone().http1_only();
-        tokio::spawn(run(protocol, stream, Arc::clone(&self.dispatcher), peer, self.graceful.watcher()));
+        let answers = Answers { dispatcher: Arc::clone(&self.dispatcher), segments, peer };
+        tokio::spawn(run(protocol, stream, answers, self.graceful.watcher()));
     }
 
     fn spawn_tls(
@@ -135,13 +142,14 @@ impl Connections {
         peer: Option<SocketAddr>,
     ) {
         let (acceptor, protocol) = (tls.acceptor(), self.protocol.clone());
-        let (dispatcher, watcher) = (Arc::clone(&self.dispatcher), self.graceful.watcher());
+        let answers = Answers { dispatcher: Arc::clone(&self.dispatcher), segments: None, peer };
+        let watcher = self.graceful.watcher();
         tokio::spawn(async move {
             match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     let protocol = if is_http2 { protocol.http2_only() } else { protocol.http1_only() };
-                    run(protocol, stream, dispatcher, peer, watcher).await;
+                    run(protocol, stream, answers, watcher).await;
                 }
                 Ok(Err(error)) => tracing::debug!(peer = ?peer, %error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(peer = ?peer, "a TLS handshake took too long"),
@@ -157,16 +165,36 @@ impl Connections {
     }
 }
 
+/// What answers the requests of one connection.
+struct Answers {
+    dispatcher: Arc<Dispatcher>,
+    /// How the connection sends files by itself, if it can.
+    segments: Option<Segments>,
+    peer: Option<SocketAddr>,
+}
+
+impl Answers {
+    async fn to(&self, request: Request<Incoming>) -> Response<Body> {
+        let response = self.dispatcher.answer(request, self.peer).await;
+        match &self.segments {
+            // Nothing may touch the body any more from here on: see `sendfile`.
+            Some(segments) => response.map(|body| body.sent_by(segments)),
+            None => response,
+        }
+    }
+}
+
 async fn run(
     protocol: auto::Builder<TokioExecutor>,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    dispatcher: Arc<Dispatcher>,
-    peer: Option<SocketAddr>,
+    answers: Answers,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
+    let peer = answers.peer;
+    let answers = Arc::new(answers);
     let service = service_fn(move |request: Request<Incoming>| {
-        let dispatcher = Arc::clone(&dispatcher);
-        async move { Ok::<_, Infallible>(dispatcher.answer(request, peer).await) }
+        let answers = Arc::clone(&answers);
+        async move { Ok::<_, Infallible>(answers.to(request).await) }
     });
     let connection = protocol.serve_connection(TokioIo::new(stream), service).into_owned();
     // A client that goes away is nothing to report.

@@ -224,7 +224,7 @@ async fn clients_that_hang_up_in_the_middle_harm_nobody() {
 }
 
 /// How many blobs the process has open.
-fn open_blobs(server: &TestServer) -> usize {
+pub(super) fn open_blobs(server: &TestServer) -> usize {
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap();
     let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     targets.filter(|target| target.starts_with(server.root()) && target.ends_with("data")).count()
