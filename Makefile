@@ -26,13 +26,13 @@ stop: ## Remove all that `make run` has started
 	@e2e/run stop
 
 .PHONY: test lint fmt unit race soak bench deny advisories generate
-test: lint unit race chart deny e2e conformance ## Run everything that must pass
+test: lint unit race chart deny clients e2e conformance ## Run everything that must pass
 fmt: ## Format the code
 	cargo fmt --all
 lint: debian ## Check format, clippy, rustdoc and shell scripts
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --workspace --test cluster --locked -- -D warnings
+	cargo clippy --workspace --test cluster --test clients --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	shellcheck $(SCRIPTS)
 unit: debian ## Run unit and integration tests, and check the generated files
@@ -68,7 +68,10 @@ manifest: ## Render the chart into dist/windlass.yaml, for those without Helm
 	  printf 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: windlass-system\n'; \
 	  helm template windlass charts/windlass --namespace windlass-system; } >dist/windlass.yaml
 
-.PHONY: e2e conformance
+.PHONY: clients e2e conformance
+clients: binaries ## Run the clients that people use against the server (no cluster)
+	programs=$$(e2e/tools/install debian clients cosign helm buildkit containerd docker) \
+	  && PATH=$${programs//$$'\n'/:}:$$PATH $(CARGO_TEST) --test clients -- --test-threads 4
 e2e: ## Run the whole-system tests on a cluster (local unless KUBECONFIG is set)
 	. e2e/environment.sh && e2e/install && $(CARGO_TEST) --test cluster -- --test-threads 4
 conformance: binaries ## Run the OCI distribution-spec's own suite against the server
@@ -84,6 +87,6 @@ cluster-shell: ## A shell with kubectl on it
 debian:
 	@e2e/tools/install debian
 tools: $(DENY) ## Build all pinned third-party tools into the cache
-	@e2e/tools/install debian docker-registry $(patsubst e2e/tools/%/go.mod,%,$(wildcard e2e/tools/*/go.mod))
+	@e2e/tools/install debian docker docker-registry $(patsubst e2e/tools/%/go.mod,%,$(wildcard e2e/tools/*/go.mod))
 clean: ## Remove what was built in the tree; the cache stays
 	rm -rf dist

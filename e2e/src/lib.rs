@@ -16,6 +16,7 @@ pub mod namespace;
 pub mod node_trust;
 pub mod oci;
 pub mod registry;
+pub mod server;
 pub mod system;
 pub mod tools;
 pub mod wait;
