@@ -17,7 +17,8 @@ use operator::api::garbage_collection_status::{
     CollectedRegistry, GarbageCollectionPolicyStatus, GarbageCollectionReason as Reason, LAST_RUN_SUCCEEDED,
     LastRun, WORKLOADS_PROTECTED,
 };
-use operator::api::status::{READY, STALLED};
+use operator::api::registry::Registry;
+use operator::api::status::{READY, RECONCILING, STALLED};
 use operator::names;
 use serde_json::{Value, json};
 
@@ -135,6 +136,23 @@ async fn sleeping_deployment(namespace: &Namespace) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The Registry tells what it uses, and goes on to do so when the rest of its status changes.
+async fn used_is_told(namespace: &Namespace, run: &LastRun) -> anyhow::Result<()> {
+    let registries = namespace.api::<Registry>();
+    for (paused, reason) in [(true, "Paused"), (false, "UpToDate")] {
+        namespace.merge::<Registry>(NAME, json!({"spec": {"paused": paused}})).await?;
+        let seen = wait::until(&registries, NAME, reason, |registry: &Registry| {
+            let reconciling = registry.status.as_ref().and_then(|status| status.condition(RECONCILING));
+            reconciling.is_some_and(|condition| condition.reason == reason)
+        });
+        let storage = seen.await?.status.and_then(|status| status.storage);
+        let storage = storage.context("the Registry does not tell what it uses")?;
+        ensure!(storage.counted == run.finished, "{storage:?} {run:?}");
+        ensure!(!storage.used.is_empty() && storage.used != "0", "{storage:?}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_workloads_use_survives_a_rule_that_lets_it_go_and_a_dry_run_touches_nothing() -> Outcome {
     with_namespace("gc-workloads", async |namespace| {
@@ -168,6 +186,8 @@ async fn what_workloads_use_survives_a_rule_that_lets_it_go_and_a_dry_run_touche
         ensure!(says(&status, LAST_RUN_SUCCEEDED, "True", Reason::RunSucceeded), "{status:?}");
         ensure!(says(&status, WORKLOADS_PROTECTED, "True", Reason::WorkloadsListed), "{status:?}");
         ensure!(status.totals.tags_deleted == 1 && status.totals.succeeded == 2, "{status:?}");
+
+        used_is_told(namespace, &real).await?;
 
         let job = namespace.api::<Job>().get(&real.job).await?;
         let rules = namespace.api::<ConfigMap>().get(&real.job).await?;

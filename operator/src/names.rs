@@ -10,6 +10,9 @@ use crate::fingerprint::fingerprint;
 /// Field manager of every server-side apply, on children and on status.
 pub const FIELD_MANAGER: &str = "windlass";
 
+/// Field manager of what a garbage collection has counted in a Registry, which is written apart from the rest.
+pub const COUNTING_FIELD_MANAGER: &str = "windlass-garbage-collection";
+
 /// Name under which Events are reported.
 pub const REPORTER: &str = "windlass-operator";
 

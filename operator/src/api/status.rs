@@ -48,6 +48,9 @@ pub struct RegistryStatus {
     /// The certificate that the server presents; absent without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,
+    /// What lies in the volume; absent until a garbage collection has counted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageStatus>,
     /// Objects that `spec.overrides` and `spec.config` change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overridden: Vec<String>,
@@ -64,6 +67,7 @@ impl Default for RegistryStatus {
             selector: String::new(),
             version: None,
             certificate: None,
+            storage: None,
             overridden: Vec::new(),
         }
     }
@@ -83,6 +87,16 @@ impl RegistryStatus {
 pub struct CertificateStatus {
     /// When it ends.
     pub not_after: Time,
+}
+
+/// What lies in the volume, as a garbage collection has counted it.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageStatus {
+    /// Size of all blobs, those that can still be restored included, such as `1.5Gi`.
+    pub used: String,
+    /// When they were counted.
+    pub counted: Time,
 }
 
 /// Why a condition is as it is: one word for the condition, the Event and the metric.

@@ -33,7 +33,7 @@ use crate::children::Kind;
 use crate::conditions::whole_seconds;
 use crate::context::Context;
 use crate::quantity;
-use crate::registry::{Error, dereference::Error as ReadError};
+use crate::registry::{self, Error, dereference::Error as ReadError};
 use plan::{Plan, Turn};
 use problem::Problem;
 use protection::Hosts;
@@ -225,6 +225,10 @@ fn owner_of(job: &DynamicObject) -> OwnerReference {
 /// Writes the status if it has changed, and tells of what has happened by Events.
 async fn publish(policy: &GarbageCollectionPolicy, report: &Report, context: &Context) -> Result<(), Error> {
     let Report { status, ended } = report;
+    // First, for a run is news only until the policy's status tells of it.
+    for (registry, run) in ended {
+        count(policy, registry, run, context).await?;
+    }
     if policy.status.as_ref() != Some(status) {
         status::write(&context.client, &policy.metadata, status).await.map_err(Error::Status)?;
     }
@@ -247,6 +251,26 @@ async fn publish(policy: &GarbageCollectionPolicy, report: &Report, context: &Co
         }
     }
     Ok(())
+}
+
+/// Writes to a Registry what a run over it has counted. A run that has not come to its end has not counted all.
+async fn count(
+    policy: &GarbageCollectionPolicy,
+    registry: &str,
+    run: &LastRun,
+    context: &Context,
+) -> Result<(), Error> {
+    let Some(storage) = runs::storage(run) else { return Ok(()) };
+    let metadata = ObjectMeta {
+        name: Some(registry.to_owned()),
+        namespace: policy.namespace(),
+        ..ObjectMeta::default()
+    };
+    match registry::status::write_storage(&context.client, &metadata, &storage).await {
+        // It has been deleted meanwhile.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        written => written.map_err(Error::Status),
+    }
 }
 
 fn words(registry: &str, run: &LastRun) -> String {

@@ -9,6 +9,7 @@ use registry_server::maintenance::Summary;
 
 use super::dereference::Found;
 use crate::api::garbage_collection_status::{LastRun, Totals};
+use crate::api::status::StorageStatus;
 use crate::{names, quantity};
 
 /// Characters of a failed run's own words that are kept.
@@ -73,6 +74,13 @@ pub fn news(found: &Found, policy: &str, registry: &str, known: Option<&LastRun>
     jobs.into_iter().filter_map(|job| Some(run(job, &ended(job)?, &found.pods))).collect()
 }
 
+/// What `run` has counted in its registry; `None` if it has not come to its end.
+#[must_use]
+pub fn storage(run: &LastRun) -> Option<StorageStatus> {
+    let used = quantity::of_bytes(run.bytes.saturating_add(run.bytes_quarantined));
+    (run.succeeded && run.complete).then(|| StorageStatus { used, counted: run.finished.clone() })
+}
+
 /// Adds `run` to `totals`.
 pub fn add(totals: &mut Totals, run: &LastRun) {
     *if run.succeeded { &mut totals.succeeded } else { &mut totals.failed } += 1;
@@ -135,7 +143,7 @@ fn last_words<'a>(job: &Job, pods: &'a [Pod]) -> Option<&'a ContainerStateTermin
 
 #[cfg(test)]
 mod tests {
-    use super::{add, ended, news};
+    use super::{add, ended, news, storage};
     use crate::api::garbage_collection_status::Totals;
     use crate::garbage_collection_policy::dereference::Found;
     use k8s_openapi::api::batch::v1::Job;
@@ -224,6 +232,19 @@ mod tests {
         let runs = news(&found, "p", "hub", None);
         assert_eq!(names(Some(&runs[0])), ["b"]);
         assert_eq!(names(Some(&runs[1])), [""; 0]);
+    }
+
+    #[test]
+    fn a_run_that_came_to_its_end_has_counted_the_storage() {
+        for (outcome, complete, expected) in
+            [("Complete", true, Some("3.5Ki")), ("Complete", false, None), ("Failed", true, None)]
+        {
+            let jobs = vec![job("a", CREATED, "p", &condition(outcome, ""))];
+            let report = json!({"complete": complete, "bytes": 3000, "bytesQuarantined": 600}).to_string();
+            let found = Found { jobs, pods: vec![pod("a", 0, &report)], ..Found::default() };
+            let counted = storage(&news(&found, "p", "hub", None)[0]);
+            assert_eq!(counted.map(|storage| storage.used).as_deref(), expected);
+        }
     }
 
     #[test]

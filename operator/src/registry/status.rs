@@ -1,4 +1,5 @@
-//! Fifth step: what the Registry's status says, by the rules of kstatus. Pure, but for [`write()`].
+//! Fifth step: what the Registry's status says, by the rules of kstatus. Pure, but for [`write()`]
+//! and [`write_storage()`].
 //!
 //! `Ready` is true when the whole spec is in effect and the registry answers. It answers when its Deployment has as many
 //! available Pods as were asked for and the Service has a ready address. A Pod is ready only while the server's own
@@ -11,7 +12,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::dereference::{Found, claim_name};
 use super::problem::{Concern, Problem};
@@ -20,7 +21,8 @@ use super::validate::server_config::PORT;
 use super::validate::{Certificate, Valid};
 use crate::api::registry::Registry;
 use crate::api::status::{
-    CertificateStatus, READY, RECONCILING, Reason, RegistryStatus, STALLED, STORAGE_READY, TLS_READY,
+    CertificateStatus, READY, RECONCILING, Reason, RegistryStatus, STALLED, STORAGE_READY, StorageStatus,
+    TLS_READY,
 };
 use crate::children::Kind;
 use crate::{conditions, names, quantity};
@@ -71,7 +73,7 @@ pub fn unreadable(metadata: &ObjectMeta, problem: &Problem, now: Timestamp) -> R
     RegistryStatus { observed_generation: generation, conditions: conditions.into(), ..unknown }
 }
 
-/// Writes `status` to the object that has `metadata`.
+/// Writes `status` to the object that has `metadata`, all but [`RegistryStatus::storage`].
 ///
 /// # Errors
 /// The API server's.
@@ -79,6 +81,29 @@ pub async fn write(
     client: &Client,
     metadata: &ObjectMeta,
     status: &RegistryStatus,
+) -> Result<(), kube::Error> {
+    // Whoever writes a field owns it, and the storage is not ours.
+    let own = RegistryStatus { storage: None, ..status.clone() };
+    apply(client, metadata, &json!(own), names::FIELD_MANAGER).await
+}
+
+/// Writes what a garbage collection has counted to the Registry that has `metadata`.
+///
+/// # Errors
+/// The API server's.
+pub async fn write_storage(
+    client: &Client,
+    metadata: &ObjectMeta,
+    storage: &StorageStatus,
+) -> Result<(), kube::Error> {
+    apply(client, metadata, &json!({ "storage": storage }), names::COUNTING_FIELD_MANAGER).await
+}
+
+async fn apply(
+    client: &Client,
+    metadata: &ObjectMeta,
+    status: &Value,
+    manager: &str,
 ) -> Result<(), kube::Error> {
     let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
     let api = Api::<DynamicObject>::namespaced_with(
@@ -88,7 +113,7 @@ pub async fn write(
     );
     let object =
         json!({ "apiVersion": Registry::api_version(&()), "kind": Registry::kind(&()), "status": status });
-    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    let params = PatchParams::apply(manager).force();
     api.patch_status(name.unwrap_or_default(), &params, &Patch::Apply(&object)).await.map(|_| ())
 }
 
