@@ -38,6 +38,8 @@ pub struct Settings {
     pub max_catalog_entries: usize,
     /// The most tags in one page that a client asks for.
     pub max_tags: usize,
+    /// The largest manifest that is taken, in bytes.
+    pub max_manifest_size: usize,
 }
 
 /// Why the services cannot be made.
@@ -70,7 +72,7 @@ impl App {
             observer.storage_action(driver, action.as_str(), duration);
         });
         Ok(Self {
-            registry: Registry::new(Arc::new(storage)),
+            registry: Registry::new(Arc::new(storage)).with_validation(config.validation.manifests.clone()),
             auth: Auth::new(config)?,
             pulls: PendingPulls::default(),
             metrics,
@@ -105,6 +107,7 @@ impl Settings {
             read_only: config.storage.maintenance.readonly.enabled,
             max_catalog_entries: config.catalog.maxentries,
             max_tags: config.tags.maxtags,
+            max_manifest_size: config.validation.manifests.maxsize.get(),
         }
     }
 

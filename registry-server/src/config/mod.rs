@@ -24,6 +24,7 @@ mod reference;
 mod rules;
 mod sparse;
 mod storage;
+mod validation;
 
 pub use access::{Access, Anonymous};
 pub use auth::{Auth, Htpasswd};
@@ -35,6 +36,7 @@ pub use listing::{Catalog, Tags};
 pub use log::{AccessLog, Formatter, Level, Log};
 pub use rules::{Keep, ProtectedImage, Protection, Retention, RetentionPolicy, Untagged};
 pub use storage::{Delete, Driver, Filesystem, Inmemory, Maintenance, Readonly, Storage, UploadPurging};
+pub use validation::{Blobs, IndexValidation, ManifestValidation, Platform, Platforms, Validation};
 
 /// Everything that can be set.
 ///
@@ -68,6 +70,9 @@ pub struct Config {
     /// Limits of the lists of tags.
     #[serde(default)]
     pub tags: Tags,
+    /// What must be there before a manifest is taken.
+    #[serde(default)]
+    pub validation: Validation,
 }
 
 /// Version of the format of the settings.

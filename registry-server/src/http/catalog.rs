@@ -22,7 +22,8 @@ pub(super) async fn get(app: &App, parts: &Parts) -> Result<Response<Body>, Erro
     let names: Vec<&str> = page.entries.iter().map(RepositoryName::as_str).collect();
     let mut response = respond_json(&json!({ "repositories": names }));
     if let (true, Some(last)) = (page.more, names.last()) {
-        insert_next_link(response.headers_mut(), &app.settings.location("v2/_catalog"), last, limit);
+        let path = app.settings.location("v2/_catalog");
+        insert_next_link(response.headers_mut(), &path, [("last", *last), ("n", &limit.to_string())]);
     }
     Ok(response)
 }

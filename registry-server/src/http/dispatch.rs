@@ -16,7 +16,7 @@ use super::headers::header_value;
 use super::record::{REQUEST_ID, Record};
 use super::request_body::RequestBody;
 use super::route::{Route, RouteError};
-use super::{base, blobs, catalog, manifests, tags, uploads};
+use super::{base, blobs, catalog, manifests, referrers, tags, uploads};
 use crate::app::App;
 use crate::auth::{Action, Credentials, Denial};
 use crate::types::RepositoryName;
@@ -128,6 +128,7 @@ impl Dispatcher {
             Route::Base => Ok(base::get()),
             Route::Catalog => catalog::get(app, parts).await,
             Route::Tags(name) => tags::get(app, &name, parts).await,
+            Route::Referrers(name, subject) => referrers::get(app, &name, &subject, parts).await,
             Route::Manifest(name, reference) => match *method {
                 Method::PUT => manifests::put(app, &name, &reference, parts, body).await,
                 Method::DELETE => manifests::delete(app, &name, &reference).await,

@@ -8,6 +8,12 @@ use crate::types::Digest;
 
 /// The digest of the content that is answered with or was stored.
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// Which filters a list was made with.
+pub(super) const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+/// What a pushed manifest is about: the server lists it among the referrers of that.
+pub(super) const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+/// A tag that a manifest, pushed by its digest, was given.
+pub(super) const TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// The id of an upload session.
 pub(super) const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -46,10 +52,18 @@ pub(super) fn is_not_modified(request: &HeaderMap, digest: &Digest) -> bool {
     values.any(|value| value.split(',').any(matches))
 }
 
-/// The link to the next page of a list (RFC 8288).
-pub(super) fn insert_next_link(headers: &mut HeaderMap, path: &str, last: &str, page_size: usize) {
-    let last = utf8_percent_encode(last, QUERY);
-    headers.insert(LINK, header_value(&format!("<{path}?last={last}&n={page_size}>; rel=\"next\"")));
+/// The link to the next page of a list (RFC 8288), at `path` with `parameters`.
+pub(super) fn insert_next_link<'a>(
+    headers: &mut HeaderMap,
+    path: &str,
+    parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
+) {
+    let encoded = parameters.into_iter().map(|(key, value)| {
+        let value = utf8_percent_encode(value, QUERY);
+        format!("{key}={value}")
+    });
+    let query = encoded.collect::<Vec<_>>().join("&");
+    headers.insert(LINK, header_value(&format!("<{path}?{query}>; rel=\"next\"")));
 }
 
 #[cfg(test)]
@@ -86,7 +100,7 @@ mod tests {
     #[test]
     fn a_link_to_the_next_page_is_encoded() {
         let mut headers = HeaderMap::new();
-        insert_next_link(&mut headers, "/v2/_catalog", "a/b+c&d", 5);
+        insert_next_link(&mut headers, "/v2/_catalog", [("last", "a/b+c&d"), ("n", "5")]);
         assert_eq!(headers[LINK], "</v2/_catalog?last=a/b%2Bc%26d&n=5>; rel=\"next\"");
     }
 }

@@ -8,11 +8,12 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::body::Body;
 use super::error::Error;
-use super::headers::{CONTENT_DIGEST, header_value, insert_digest, is_not_modified};
+use super::headers::{CONTENT_DIGEST, SUBJECT, TAG, header_value, insert_digest, is_not_modified};
+use super::query::parameters;
 use super::request_body::RequestBody;
+use super::route::RouteError;
 use crate::app::App;
-use crate::types::manifest::MAX_MANIFEST_SIZE;
-use crate::types::{Reference, RepositoryName};
+use crate::types::{Reference, RepositoryName, Tag};
 
 /// `GET` and `HEAD`. Whatever `Accept` says, the answer is the manifest as it was pushed: no other form of it
 /// would have its digest.
@@ -67,17 +68,32 @@ pub(super) async fn put(
     body: RequestBody,
 ) -> Result<Response<Body>, Error> {
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let bytes = collect(body).await?;
-    let digest = app.registry.put_manifest(name, reference, content_type, bytes).await?;
+    let tags = match reference {
+        Reference::Digest(_) => tags(parts)?,
+        Reference::Tag(_) => Vec::new(),
+    };
+    let bytes = collect(body, app.settings.max_manifest_size).await?;
+    let pushed = app.registry.put_manifest(name, reference, &tags, content_type, bytes).await?;
+    let digest = pushed.digest;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
     let location = app.settings.location(&format!("v2/{name}/manifests/{digest}"));
     headers.insert(LOCATION, header_value(&location));
     headers.insert(CONTENT_DIGEST, header_value(&digest.to_string()));
-    // No `OCI-Subject` as long as there is no referrers API: a client that sees it does not set the tag by which
-    // a referrer is found without that API.
+    if let Some(subject) = pushed.subject {
+        headers.insert(SUBJECT, header_value(&subject.to_string()));
+    }
+    for tag in tags {
+        headers.append(TAG, header_value(tag.as_str()));
+    }
     Ok(response)
+}
+
+/// The tags that a push by digest asks for (end-7b).
+fn tags(parts: &Parts) -> Result<Vec<Tag>, Error> {
+    let tags = parameters(parts, "tag").map(|tag| tag.parse());
+    tags.collect::<Result<_, _>>().map_err(|error| Error::Route(RouteError::Reference(error)))
 }
 
 /// `DELETE`, of a tag alone or of a manifest with all its tags.
@@ -96,15 +112,13 @@ pub(super) async fn delete(
 }
 
 /// The whole body, which is refused as soon as it is known to be too long.
-async fn collect(body: RequestBody) -> Result<Bytes, Error> {
-    if http_body::Body::size_hint(&body).lower() > MAX_MANIFEST_SIZE as u64 {
-        return Err(Error::ManifestTooLarge { limit: MAX_MANIFEST_SIZE });
+async fn collect(body: RequestBody, limit: usize) -> Result<Bytes, Error> {
+    if http_body::Body::size_hint(&body).lower() > limit as u64 {
+        return Err(Error::ManifestTooLarge { limit });
     }
-    match Limited::new(body, MAX_MANIFEST_SIZE).collect().await {
+    match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Error::ManifestTooLarge { limit: MAX_MANIFEST_SIZE })
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::ManifestTooLarge { limit }),
         Err(error) => Err(Error::Body(error)),
     }
 }

@@ -16,6 +16,7 @@ mod listener;
 mod manifests;
 mod query;
 mod record;
+mod referrers;
 mod request_body;
 mod route;
 mod sendfile;

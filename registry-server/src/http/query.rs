@@ -6,8 +6,14 @@ use super::error::Error;
 
 /// The first value of a parameter, decoded.
 pub(super) fn parameter(parts: &Parts, name: &str) -> Option<String> {
-    let query = parts.uri.query()?.as_bytes();
-    form_urlencoded::parse(query).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    parameters(parts, name).next()
+}
+
+/// All values of a parameter, decoded.
+pub(super) fn parameters(parts: &Parts, name: &str) -> impl Iterator<Item = String> {
+    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let values = form_urlencoded::parse(query).filter(move |(key, _)| key == name);
+    values.map(|(_, value)| value.into_owned())
 }
 
 /// The page size that a client asks for with `n`.

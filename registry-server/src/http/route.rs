@@ -27,6 +27,8 @@ pub(super) enum Route {
     Manifest(RepositoryName, Reference),
     /// `/v2/<name>/blobs/<digest>` (end-2, end-10)
     Blob(RepositoryName, Digest),
+    /// `/v2/<name>/referrers/<digest>` (end-12)
+    Referrers(RepositoryName, Digest),
     /// `/v2/<name>/blobs/uploads/` (end-4, end-11)
     Uploads(RepositoryName),
     /// `/v2/<name>/blobs/uploads/<id>` (end-5, end-6, end-13, end-14)
@@ -87,6 +89,9 @@ impl Route {
             })?;
             return Ok(Self::Manifest(name.parse()?, reference));
         }
+        if let Some(name) = rest.strip_suffix("/referrers") {
+            return Ok(Self::Referrers(name.parse()?, last.parse()?));
+        }
         if let Some(name) = rest.strip_suffix("/blobs") {
             return Ok(Self::Blob(name.parse()?, last.parse()?));
         }
@@ -96,7 +101,7 @@ impl Route {
     /// The methods that the path takes.
     pub(super) fn methods(&self) -> &'static [Method] {
         match self {
-            Self::Base | Self::Catalog | Self::Tags(_) => &[Method::GET, Method::HEAD],
+            Self::Base | Self::Catalog | Self::Tags(_) | Self::Referrers(..) => &[Method::GET, Method::HEAD],
             Self::Manifest(..) => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
             Self::Blob(..) => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Uploads(_) => &[Method::POST],
@@ -109,7 +114,7 @@ impl Route {
         match self {
             Self::Base => Action::Ping,
             Self::Catalog => Action::List,
-            Self::Tags(_) => Action::Pull,
+            Self::Tags(_) | Self::Referrers(..) => Action::Pull,
             Self::Uploads(_) | Self::Upload(..) => Action::Push,
             Self::Manifest(..) | Self::Blob(..) => match *method {
                 Method::GET | Method::HEAD => Action::Pull,
@@ -124,6 +129,7 @@ impl Route {
         match self {
             Self::Base | Self::Catalog => None,
             Self::Tags(name)
+            | Self::Referrers(name, _)
             | Self::Manifest(name, _)
             | Self::Blob(name, _)
             | Self::Uploads(name)
@@ -137,6 +143,7 @@ impl Route {
             Self::Base => "base",
             Self::Catalog => "catalog",
             Self::Tags(_) => "tags",
+            Self::Referrers(..) => "referrers",
             Self::Manifest(..) => "manifest",
             Self::Blob(..) => "blob",
             Self::Uploads(_) => "blob_upload",
@@ -169,6 +176,7 @@ mod tests {
             (format!("v2/a/manifests/{}", digest.replace(':', "%3A")), {
                 Route::Manifest(name("a"), digest.parse().unwrap())
             }),
+            (format!("v2/a/b/referrers/{digest}"), Route::Referrers(name("a/b"), digest.parse().unwrap())),
             (format!("v2/a/b/blobs/{digest}"), Route::Blob(name("a/b"), digest.parse().unwrap())),
             (format!("v2/a/blobs/blobs/{digest}"), Route::Blob(name("a/blobs"), digest.parse().unwrap())),
             ("v2/a/blobs/uploads".to_owned(), Route::Uploads(name("a"))),
@@ -194,6 +202,7 @@ mod tests {
             ("v2/../tags/list", RouteError::Name(ParseNameError)),
             ("v2/a%2F..%2Fb/tags/list", RouteError::Name(ParseNameError)),
             ("v2/a/blobs/sha256:x", RouteError::Digest(ParseDigestError::Malformed)),
+            ("v2/a/referrers/latest", RouteError::Digest(ParseDigestError::Malformed)),
             ("v2/a/blobs/latest", RouteError::Digest(ParseDigestError::Malformed)),
             ("v2/a/manifests/.x", RouteError::NoSuchTag),
             ("v2/a/manifests/sha256:x", RouteError::Reference(ParseDigestError::Malformed.into())),

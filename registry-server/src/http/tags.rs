@@ -21,7 +21,7 @@ pub(super) async fn get(app: &App, name: &RepositoryName, parts: &Parts) -> Resu
     let mut response = respond_json(&json!({ "name": name.as_str(), "tags": tags }));
     if let (true, Some(last), Some(limit)) = (page.more, tags.last(), limit) {
         let path = app.settings.location(&format!("v2/{name}/tags/list"));
-        insert_next_link(response.headers_mut(), &path, last, limit);
+        insert_next_link(response.headers_mut(), &path, [("last", *last), ("n", &limit.to_string())]);
     }
     Ok(response)
 }

@@ -15,7 +15,7 @@ use super::query::parameter;
 use super::request_body::RequestBody;
 use crate::app::App;
 use crate::registry::Chunk;
-use crate::types::{Digest, RepositoryName, UploadId};
+use crate::types::{Algorithm, Digest, RepositoryName, UploadId};
 
 /// `POST`: begins a session, takes a whole blob with `?digest=`, or mounts one with `?mount=`.
 pub(super) async fn post(
@@ -24,6 +24,10 @@ pub(super) async fn post(
     parts: &Parts,
     body: RequestBody,
 ) -> Result<Response<Body>, Error> {
+    if let Some(algorithm) = parameter(parts, "digest-algorithm") {
+        // All that can be verified are taken at the end of a session, so nothing but a refusal depends on it.
+        algorithm.parse::<Algorithm>()?;
+    }
     if let Some(digest) = parameter(parts, "mount") {
         let digest: Digest = digest.parse()?;
         let from: Option<RepositoryName> = parameter(parts, "from").map(|from| from.parse()).transpose()?;

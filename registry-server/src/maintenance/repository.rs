@@ -84,6 +84,7 @@ pub(super) async fn visit(
         hand.condemn_layers(&survey, &live_layers).await?;
         hand.forget_histories(&survey).await?;
         hand.forget_pulls(&survey).await?;
+        hand.forget_referrers(&survey).await?;
     }
     hand.settle_quarantine(&survey, &live_layers, quarantined).await?;
     hand.give_up_uploads().await?;
@@ -306,6 +307,19 @@ impl Hand<'_> {
             if self.is_real() && !is_there {
                 self.context.registry.forget_pulls(self.name, reference).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Forgets what manifests are about that are not there any more.
+    async fn forget_referrers(&self, survey: &Survey) -> Result<()> {
+        if !self.is_real() || survey.marked.is_whole() {
+            return Ok(());
+        }
+        let mut gone = self.context.registry.recorded_referrers(self.name).await?;
+        gone.retain(|relation| !survey.marked.is_live(&relation.referrer));
+        if !gone.is_empty() || survey.marked.manifests.is_empty() {
+            self.context.registry.forget_referrers(self.name, &gone).await?;
         }
         Ok(())
     }

@@ -109,7 +109,11 @@ impl House {
             None => Reference::Digest(sha256(text.as_bytes())),
         };
         let bytes = Bytes::from(text.to_owned());
-        self.registry.put_manifest(&name(repository), &reference, Some(kind), bytes).await.unwrap()
+        self.registry
+            .put_manifest(&name(repository), &reference, &[], Some(kind), bytes)
+            .await
+            .unwrap()
+            .digest
     }
 
     async fn delete_tag(&self, repository: &str, tag: &str) {

@@ -186,12 +186,13 @@ impl Registry {
         self.read_link(Key::LayerLink(name, digest)).await
     }
 
-    /// The digest by which a repository's manifest is stored, if it has the manifest.
+    /// The digest by which a repository's manifest is stored, if it has the manifest, be it in the quarantine.
     ///
     /// # Errors
     /// Those of the storage.
     pub async fn stored_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Digest>> {
-        self.read_link(Key::RevisionLink(name, digest)).await
+        let link = self.peek(Key::RevisionLink(name, digest)).await?;
+        Ok(link.and_then(|link| parse_link(&link)))
     }
 
     /// The manifests that tags of a repository name or have named, for the tags that have had more than one.
@@ -214,7 +215,7 @@ impl Registry {
     pub async fn history(&self, name: &RepositoryName, tag: &Tag) -> Result<Vec<Digest>> {
         let found = optional(self.storage.walk(Key::TagIndex(name, tag)).await)?.unwrap_or_default();
         let digests = found.iter().filter_map(|found| match &found.name.split('/').collect::<Vec<_>>()[..] {
-            [_, hex, _] => parse_digest(Algorithm::Sha256, hex),
+            [algorithm, hex, _] => format!("{algorithm}:{hex}").parse().ok(),
             _ => None,
         });
         Ok(digests.collect())
@@ -265,13 +266,14 @@ impl Registry {
         Ok(())
     }
 
-    /// Writes the link of a manifest that a tag names: someone died between the two steps of a push or a deletion.
+    /// Writes the link of a manifest that a tag names: someone died between the two steps of a push or a deletion. Only
+    /// SHA-256 says by itself where the manifest is stored.
     ///
     /// # Errors
     /// Those of the storage.
     pub async fn heal_revision(&self, name: &RepositoryName, digest: &Digest) -> Result<()> {
         let link = Key::RevisionLink(name, digest);
-        if self.find_link(link).await?.is_none() {
+        if self.find_link(link).await?.is_none() && digest.algorithm() == Algorithm::Sha256 {
             self.write_link(link, digest).await?;
         }
         Ok(())

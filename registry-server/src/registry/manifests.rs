@@ -8,9 +8,13 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::quarantine::LOOKS;
+use super::referrers::Relation;
 use super::{Error, Registry, Result, optional};
+use crate::config::Blobs;
 use crate::storage::{Durability, Key};
-use crate::types::{Algorithm, Digest, Hasher, Manifest, ManifestMediaType, Reference, RepositoryName, Tag};
+use crate::types::{
+    Algorithm, Descriptor, Digest, Hasher, Manifest, ManifestMediaType, Reference, RepositoryName, Tag,
+};
 
 /// A manifest as it is served.
 #[derive(Clone, Debug)]
@@ -21,6 +25,15 @@ pub struct StoredManifest {
     pub media_type: ManifestMediaType,
     /// Its bytes, exactly as they were pushed.
     pub bytes: Bytes,
+}
+
+/// A manifest that was pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushedManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it is about.
+    pub subject: Option<Digest>,
 }
 
 impl Registry {
@@ -51,7 +64,9 @@ impl Registry {
         }
     }
 
-    /// Stores a manifest, exactly as it came, lets the tag name it when the reference is one, and gives its digest.
+    /// Stores a manifest, exactly as it came, and lets `tags` name it, and the tag that the reference is if it is one.
+    ///
+    /// It is known by the digest that the reference is, else by its SHA-256, by which its bytes are stored in any case.
     ///
     /// # Errors
     /// Nothing is written when the manifest cannot be kept ([`Error::ManifestInvalid`]), has another digest
@@ -64,27 +79,33 @@ impl Registry {
         &self,
         name: &RepositoryName,
         reference: &Reference,
+        tags: &[Tag],
         content_type: Option<&str>,
         bytes: Bytes,
-    ) -> Result<Digest> {
-        let digest = Hasher::digest(Algorithm::Sha256, &bytes);
-        if let Reference::Digest(expected) = reference {
-            check_digest(expected, &digest)?;
-        }
+    ) -> Result<PushedManifest> {
+        let stored = Hasher::digest(Algorithm::Sha256, &bytes);
+        let (digest, tag) = match reference {
+            Reference::Digest(expected) => (matching(expected, &bytes)?, None),
+            Reference::Tag(tag) => (stored.clone(), Some(tag)),
+        };
         let manifest = Manifest::parse(bytes, content_type)?;
         // Checked before the first byte is written, so that a refused push leaves nothing behind.
         let absent = self.find_references(name, &manifest).await?;
         absent.refuse()?;
-        self.storage.put(Key::BlobData(&digest), manifest.bytes(), Durability::Durable).await?;
-        self.write_link(Key::RevisionLink(name, &digest), &digest).await?;
-        if let Reference::Tag(tag) = reference {
+        self.storage.put(Key::BlobData(&stored), manifest.bytes(), Durability::Durable).await?;
+        let subject = manifest.subject().cloned();
+        if let Some(subject) = subject.clone() {
+            self.record_referrer(name, &Relation { subject, referrer: digest.clone() }).await?;
+        }
+        self.write_link(Key::RevisionLink(name, &digest), &stored).await?;
+        for tag in tag.into_iter().chain(tags) {
             self.write_link(Key::TagIndexLink(name, tag, &digest), &digest).await?;
             self.write_link(Key::TagCurrent(name, tag), &digest).await?;
         }
         if cfg!(not(feature = "without-second-check")) {
-            self.check_again(name, &manifest, &digest, &absent).await?;
+            self.check_again(name, &manifest, (&digest, &stored), &absent).await?;
         }
-        Ok(digest)
+        Ok(PushedManifest { digest, subject })
     }
 
     /// Keeps a manifest from being collected for a while: who asks for it by its digest may be about to push an
@@ -109,16 +130,16 @@ impl Registry {
         let revision = Key::RevisionLink(name, digest);
         let target = self.find_link(revision).await?.ok_or_else(unknown)?;
         // Tags first: a tag must never be seen without its revision because of a deletion.
-        for tag in self.tags_of(name, &target).await? {
+        for tag in self.tags_of(name, digest).await? {
             // A push may have moved the tag to another manifest meanwhile: that one is not touched.
-            if self.storage.delete_if(Key::TagCurrent(name, &tag), target.to_string().as_bytes()).await? {
+            if self.storage.delete_if(Key::TagCurrent(name, &tag), digest.to_string().as_bytes()).await? {
                 self.forget_tag(name, &tag).await?;
             }
         }
         optional(self.storage.delete(revision, Durability::Durable).await)?;
         self.forget_condemned(revision).await?;
         // A tag that a push has set meanwhile came after the deletion: its manifest is wanted again.
-        if !self.tags_of(name, &target).await?.is_empty() {
+        if !self.tags_of(name, digest).await?.is_empty() {
             self.write_link(revision, &target).await?;
         }
         Ok(())
@@ -150,17 +171,17 @@ impl Registry {
         &self,
         name: &RepositoryName,
         manifest: &Manifest,
-        digest: &Digest,
+        (digest, stored): (&Digest, &Digest),
         absent: &Absent,
     ) -> Result<()> {
         let mut lost = self.find_references(name, manifest).await?;
-        lost.needed.extend(lost.listed.difference(&absent.listed).cloned());
+        lost.needed.extend(lost.optional.difference(&absent.optional).cloned());
         lost.refuse()?;
-        if self.find(Key::BlobData(digest)).await?.is_none() {
-            self.storage.put(Key::BlobData(digest), manifest.bytes(), Durability::Durable).await?;
+        if self.find(Key::BlobData(stored)).await?.is_none() {
+            self.storage.put(Key::BlobData(stored), manifest.bytes(), Durability::Durable).await?;
         }
         if self.find(Key::RevisionLink(name, digest)).await?.is_none() {
-            self.write_link(Key::RevisionLink(name, digest), digest).await?;
+            self.write_link(Key::RevisionLink(name, digest), stored).await?;
         }
         Ok(())
     }
@@ -175,16 +196,21 @@ impl Registry {
         while let Some(manifest) = pending.pop() {
             for blob in manifest.blobs() {
                 if seen.insert(blob.clone()) && !self.has_blob(name, blob).await? {
-                    absent.needed.push(blob.clone());
+                    match self.validation.blobs {
+                        Blobs::Required => absent.needed.push(blob.clone()),
+                        Blobs::Optional => _ = absent.optional.insert(blob.clone()),
+                    }
                 }
             }
-            for child in manifest.children() {
+            for Descriptor { digest: child, platform, .. } in manifest.children() {
                 if !seen.insert(child.clone()) {
                     continue;
                 }
+                let is_required =
+                    is_pushed && self.validation.indexes.requires(&platform.architecture, &platform.os);
                 match self.find_child(name, child).await? {
-                    Child::Missing if is_pushed => absent.needed.push(child.clone()),
-                    Child::Missing => _ = absent.listed.insert(child.clone()),
+                    Child::Missing if is_required => absent.needed.push(child.clone()),
+                    Child::Missing => _ = absent.optional.insert(child.clone()),
                     Child::Blob => {}
                     Child::Manifest(child) => pending.push(*child),
                 }
@@ -222,11 +248,11 @@ impl Registry {
 /// What a manifest leads to and the repository does not have.
 #[derive(Default)]
 struct Absent {
-    /// What the manifest itself names, and blobs of images that are there: without them no image can be pulled, and a
-    /// client that was told that the image is there must learn that it is not whole.
+    /// What must be there: without it no image can be pulled, and a client that was told that it is there must learn
+    /// that it is not.
     needed: Vec<Digest>,
-    /// Manifests that only an older index lists: some copies of an index leave platforms out.
-    listed: HashSet<Digest>,
+    /// What need not be there, such as what only an older index lists: some copies of an index leave platforms out.
+    optional: HashSet<Digest>,
 }
 
 impl Absent {
@@ -245,13 +271,12 @@ enum Child {
     Manifest(Box<Manifest>),
 }
 
-fn check_digest(expected: &Digest, actual: &Digest) -> Result<()> {
-    if expected.algorithm() != Algorithm::Sha256 {
-        return Err(Error::ManifestDigestUnsupported { digest: expected.clone() });
-    }
-    if expected == actual {
-        Ok(())
+/// The digest that `bytes` must have, and have.
+fn matching(expected: &Digest, bytes: &[u8]) -> Result<Digest> {
+    let actual = Hasher::digest(expected.algorithm(), bytes);
+    if *expected == actual {
+        Ok(actual)
     } else {
-        Err(Error::DigestMismatch { expected: expected.clone(), actual: actual.clone() })
+        Err(Error::DigestMismatch { expected: expected.clone(), actual })
     }
 }

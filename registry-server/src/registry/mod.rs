@@ -11,6 +11,7 @@ mod inventory;
 mod manifests;
 mod pulls;
 mod quarantine;
+mod referrers;
 mod tags;
 mod uploads;
 
@@ -18,11 +19,13 @@ use std::sync::Arc;
 
 pub use blobs::Blob;
 pub use inventory::{Revision, TagLink, Target};
-pub use manifests::StoredManifest;
+pub use manifests::{PushedManifest, StoredManifest};
 pub use pulls::PendingPulls;
 pub use quarantine::Instance;
+pub use referrers::Relation;
 pub use uploads::{Chunk, UploadSession};
 
+use crate::config::ManifestValidation;
 use crate::storage::{self, Durability, Key, Storage};
 use crate::types::manifest::ParseManifestError;
 use crate::types::{Digest, Reference, RepositoryName, Tag, UploadId};
@@ -31,6 +34,8 @@ use crate::types::{Digest, Reference, RepositoryName, Tag, UploadId};
 #[derive(Clone, Debug)]
 pub struct Registry {
     storage: Arc<dyn Storage>,
+    /// What of a manifest must be there when it is pushed.
+    validation: Arc<ManifestValidation>,
 }
 
 /// Why the registry refuses a request: one variant for each meaning that a client can act on.
@@ -91,12 +96,6 @@ pub enum Error {
         /// The content's digest.
         actual: Digest,
     },
-    /// A digest of this algorithm is not taken here.
-    #[error("manifests are kept by sha256 only, not by {digest}")]
-    ManifestDigestUnsupported {
-        /// The digest that the client gave.
-        digest: Digest,
-    },
     /// The manifest cannot be kept as it is.
     #[error("the manifest is refused")]
     ManifestInvalid(#[from] ParseManifestError),
@@ -154,7 +153,13 @@ impl Registry {
     /// A registry on the given storage.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>) -> Self {
-        Self { storage }
+        Self { storage, validation: Arc::default() }
+    }
+
+    /// The same registry, which asks this of manifests that are pushed.
+    #[must_use]
+    pub fn with_validation(self, validation: ManifestValidation) -> Self {
+        Self { validation: Arc::new(validation), ..self }
     }
 
     /// Where it all is kept.

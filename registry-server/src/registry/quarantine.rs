@@ -142,13 +142,17 @@ impl Registry {
     /// # Errors
     /// Those of the storage.
     pub async fn peek_blob(&self, digest: &Digest) -> Result<Option<Bytes>> {
-        let data = Key::BlobData(digest);
+        self.peek(Key::BlobData(digest)).await
+    }
+
+    /// What is stored under `key`, be it at its place or in the quarantine, which it does not leave for that.
+    pub(super) async fn peek(&self, key: Key<'_>) -> Result<Option<Bytes>> {
         for _ in 0..LOOKS {
-            if let Some(bytes) = optional(self.storage.read(data).await)? {
+            if let Some(bytes) = optional(self.storage.read(key).await)? {
                 return Ok(Some(bytes));
             }
             for run in self.quarantine_runs().await? {
-                if let Some(bytes) = optional(self.storage.read(Key::Quarantined(&run, &data)).await)? {
+                if let Some(bytes) = optional(self.storage.read(Key::Quarantined(&run, &key)).await)? {
                     return Ok(Some(bytes));
                 }
             }

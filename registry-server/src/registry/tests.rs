@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{Chunk, Error, Page, Registry};
+use crate::config::{Blobs, IndexValidation, ManifestValidation, Platform, Platforms};
 use crate::storage::{
     ByteStream, Content, Durability, Entry, Error as StorageError, Found, Key, Leaf, Memory,
     Result as StorageResult, Stat, Storage,
@@ -63,7 +64,7 @@ async fn push_image(
     let config = push_blob(registry, name, b"{}").await;
     let layer = push_blob(registry, name, layer).await;
     let manifest = image(&config, &layer);
-    registry.put_manifest(name, reference, Some(IMAGE), manifest).await.unwrap()
+    registry.put_manifest(name, reference, &[], Some(IMAGE), manifest).await.unwrap().digest
 }
 
 #[tokio::test]
@@ -148,7 +149,7 @@ async fn a_manifest_needs_all_that_it_refers_to_in_its_own_repository() {
     let (registry, name, other) = (registry(), name("a"), name("b"));
     let config = push_blob(&registry, &name, b"{}").await;
     let foreign = push_blob(&registry, &other, b"layer").await;
-    let refused = registry.put_manifest(&name, &tag("v1"), Some(IMAGE), image(&config, &foreign)).await;
+    let refused = registry.put_manifest(&name, &tag("v1"), &[], Some(IMAGE), image(&config, &foreign)).await;
     assert!(matches!(&refused, Err(Error::ManifestBlobUnknown { missing }) if *missing == [foreign.clone()]));
 
     let child = push_image(&registry, &name, &tag("v1"), b"layer").await;
@@ -157,9 +158,37 @@ async fn a_manifest_needs_all_that_it_refers_to_in_its_own_repository() {
             r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{IMAGE}","digest":"{digest}","size":1}}]}}"#
         ))
     };
-    let refused = registry.put_manifest(&other, &tag("all"), Some(INDEX), index(&child)).await;
+    let refused = registry.put_manifest(&other, &tag("all"), &[], Some(INDEX), index(&child)).await;
     assert!(matches!(&refused, Err(Error::ManifestBlobUnknown { missing }) if *missing == [child.clone()]));
-    registry.put_manifest(&name, &tag("all"), Some(INDEX), index(&child)).await.unwrap();
+    registry.put_manifest(&name, &tag("all"), &[], Some(INDEX), index(&child)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_need_not_be_there_is_a_matter_of_settings() {
+    let (absent, linux) = (sha256(b"absent"), r#"{"os":"linux","architecture":"arm64"}"#);
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{IMAGE}","digest":"{absent}","size":1,"platform":{linux}}}]}}"#
+    );
+    let platform = |architecture: &str| Platform { os: "linux".into(), architecture: architecture.into() };
+    let indexes = |platforms, platformlist| ManifestValidation {
+        indexes: IndexValidation { platforms, platformlist },
+        ..ManifestValidation::default()
+    };
+    let sparse = ManifestValidation { blobs: Blobs::Optional, ..indexes(Platforms::None, Vec::new()) };
+    for (validation, takes_index, takes_image) in [
+        (ManifestValidation::default(), false, false),
+        (indexes(Platforms::None, Vec::new()), true, false),
+        (indexes(Platforms::List, vec![platform("amd64")]), true, false),
+        (indexes(Platforms::List, vec![platform("amd64"), platform("arm64")]), false, false),
+        (sparse, true, true),
+    ] {
+        let (registry, name) = (registry().with_validation(validation.clone()), name("a"));
+        let taken = registry.put_manifest(&name, &tag("all"), &[], Some(INDEX), index.clone().into()).await;
+        assert_eq!(taken.is_ok(), takes_index, "{validation:?}");
+        let image = image(&absent, &absent);
+        let taken = registry.put_manifest(&name, &tag("one"), &[], Some(IMAGE), image).await;
+        assert_eq!(taken.is_ok(), takes_image, "{validation:?}");
+    }
 }
 
 #[tokio::test]
@@ -171,7 +200,7 @@ async fn an_index_is_refused_when_a_blob_of_its_child_is_lost() {
     let index = format!(
         r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{IMAGE}","digest":"{child}","size":1}}]}}"#
     );
-    let refused = registry.put_manifest(&name, &tag("all"), Some(INDEX), index.into()).await;
+    let refused = registry.put_manifest(&name, &tag("all"), &[], Some(INDEX), index.into()).await;
     let lost = [sha256(b"layer")];
     assert!(
         matches!(&refused, Err(Error::ManifestBlobUnknown { missing }) if *missing == lost),
@@ -408,9 +437,9 @@ async fn content_is_written_before_links_and_tags_are_deleted_before_revisions()
     assert_eq!(blob, ["promote blobs", "put _layers"]);
 
     let pushed =
-        registry.put_manifest(&name, &tag("v1"), Some(IMAGE), image(&config, &config)).await.unwrap();
+        registry.put_manifest(&name, &tag("v1"), &[], Some(IMAGE), image(&config, &config)).await.unwrap();
     assert_eq!(writes(), ["put blobs", "put revisions", "put index", "put current"]);
-    registry.delete_manifest(&name, &pushed).await.unwrap();
+    registry.delete_manifest(&name, &pushed.digest).await.unwrap();
     assert_eq!(writes(), ["delete current", "delete index", "delete pulled", "delete revisions"]);
 }
 
@@ -421,7 +450,7 @@ async fn a_push_is_not_acknowledged_when_a_collector_took_its_blobs_before_the_t
     let config = push_blob(&registry, &name, b"{}").await;
     let blob = Key::BlobData(&config).to_string();
     *storage.sabotage.lock().unwrap() = Some(("/revisions/".to_owned(), vec![blob]));
-    let refused = registry.put_manifest(&name, &tag("v1"), Some(IMAGE), image(&config, &config)).await;
+    let refused = registry.put_manifest(&name, &tag("v1"), &[], Some(IMAGE), image(&config, &config)).await;
     assert!(matches!(refused, Err(Error::ManifestBlobUnknown { .. })), "{refused:?}");
 }
 
@@ -435,7 +464,7 @@ async fn a_push_writes_its_own_manifest_again_when_a_collector_took_it() {
     let taken =
         [Key::BlobData(&digest), Key::RevisionLink(&name, &digest)].map(|key| key.to_string()).to_vec();
     *storage.sabotage.lock().unwrap() = Some(("/index/".to_owned(), taken));
-    registry.put_manifest(&name, &tag("v1"), Some(IMAGE), manifest).await.unwrap();
+    registry.put_manifest(&name, &tag("v1"), &[], Some(IMAGE), manifest).await.unwrap();
     registry.get_manifest(&name, &Reference::Digest(digest)).await.unwrap();
 }
 
@@ -465,7 +494,7 @@ async fn whatever_is_condemned_comes_back_when_it_is_used() {
     condemn_all(&registry, &[revision, manifest]).await;
     let bytes = registry.get_manifest(&name, &by_digest).await.unwrap().bytes;
     condemn_all(&registry, &[link, data]).await;
-    registry.put_manifest(&name, &tag("v2"), Some(IMAGE), bytes).await.unwrap();
+    registry.put_manifest(&name, &tag("v2"), &[], Some(IMAGE), bytes).await.unwrap();
     for run in registry.quarantine_runs().await.unwrap() {
         assert_eq!(registry.condemned_by(&run).await.unwrap(), [], "what is used is moved, not copied");
     }
@@ -486,7 +515,7 @@ async fn an_index_brings_back_what_its_children_need() {
     let index = format!(
         r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{IMAGE}","digest":"{child}","size":1}}]}}"#
     );
-    registry.put_manifest(&name, &tag("all"), Some(INDEX), index.into()).await.unwrap();
+    registry.put_manifest(&name, &tag("all"), &[], Some(INDEX), index.into()).await.unwrap();
     for key in keys {
         assert!(registry.exists(key).await.unwrap(), "{key}");
     }

@@ -39,6 +39,10 @@
 //! | `PulledTags(n)` | `pulled/<name>/_tags` |
 //! | `PulledManifests(n)` | `pulled/<name>/_digests` |
 //! | `Pulled(n, tag or d)` | `pulled/<name>/_tags/<tag>`, `pulled/<name>/_digests/<alg>/<hex>` |
+//! | `Referrers(n)` | `referrers/<name>/_subjects` |
+//! | `ReferrersOf(n, d)` | `referrers/<name>/_subjects/<alg>/<hex>` |
+//! | `Referrer(n, d, e)` | `referrers/<name>/_subjects/<alg>/<hex>/<alg of e>/<hex of e>` |
+//! | `ReferrersKnown(n)` | `referrers/<name>/_known` |
 //! | `Scratches` | `scratch` |
 //! | `ScratchRun(r)` | `scratch/<run>` |
 //! | `Scratch(r, n)` | `scratch/<run>/<n>` |
@@ -122,6 +126,14 @@ pub enum Key<'a> {
     PulledManifests(&'a RepositoryName),
     /// Empty; its time is that of the last pull.
     Pulled(&'a RepositoryName, &'a Reference),
+    /// Directory of what says which of a repository's manifests are about which others.
+    Referrers(&'a RepositoryName),
+    /// Directory of what says which of a repository's manifests are about one manifest.
+    ReferrersOf(&'a RepositoryName, &'a Digest),
+    /// Empty; says that the second manifest is about the first.
+    Referrer(&'a RepositoryName, &'a Digest, &'a Digest),
+    /// The digests of those of a repository's manifests of which it is known what they are about.
+    ReferrersKnown(&'a RepositoryName),
     /// Directory of what runs keep on disk rather than in memory.
     Scratches,
     /// Directory of what one run keeps on disk rather than in memory.
@@ -226,6 +238,12 @@ impl fmt::Display for Key<'_> {
             Self::Pulled(name, Reference::Digest(digest)) => {
                 write!(f, "{}/{}", Key::PulledManifests(name), part(digest))
             }
+            Self::Referrers(name) => write!(f, "{SIDE_DIRECTORY}/referrers/{name}/_subjects"),
+            Self::ReferrersOf(name, subject) => write!(f, "{}/{}", Key::Referrers(name), part(subject)),
+            Self::Referrer(name, subject, digest) => {
+                write!(f, "{}/{}", Key::ReferrersOf(name, subject), part(digest))
+            }
+            Self::ReferrersKnown(name) => write!(f, "{SIDE_DIRECTORY}/referrers/{name}/_known"),
             Self::Scratches => write!(f, "{SIDE_DIRECTORY}/scratch"),
             Self::ScratchRun(run) => write!(f, "{}/{run}", Key::Scratches),
             Self::Scratch(run, piece) => write!(f, "{}/{piece}", Key::ScratchRun(run)),
@@ -348,6 +366,22 @@ mod tests {
         ];
         for (key, path) in rows {
             assert_eq!(key.to_string(), format!("{SIDE_DIRECTORY}/pulled/team/app/{path}"));
+        }
+    }
+
+    #[test]
+    fn what_manifests_are_about_lies_beside_the_tree() {
+        let [one, two] = ["ab", "cd"].map(|byte| byte.repeat(32));
+        let [subject, referrer] = [&one, &two].map(|hex| format!("sha256:{hex}").parse().unwrap());
+        let name: RepositoryName = "team/app".parse().unwrap();
+        let rows = [
+            (Key::Referrers(&name), "_subjects".to_owned()),
+            (Key::ReferrersOf(&name, &subject), format!("_subjects/sha256/{one}")),
+            (Key::Referrer(&name, &subject, &referrer), format!("_subjects/sha256/{one}/sha256/{two}")),
+            (Key::ReferrersKnown(&name), "_known".to_owned()),
+        ];
+        for (key, path) in rows {
+            assert_eq!(key.to_string(), format!("{SIDE_DIRECTORY}/referrers/team/app/{path}"));
         }
     }
 }

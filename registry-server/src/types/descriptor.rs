@@ -1,6 +1,7 @@
 //! Descriptors: how one piece of content names another.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::digest::Digest;
 use super::media_type::ManifestMediaType;
@@ -21,6 +22,25 @@ pub struct Descriptor {
     /// Other places that have the content: a layer with such places need not be in the registry.
     #[serde(default)]
     pub urls: Vec<String>,
+    /// What an image in an index runs on; empty if it does not say so.
+    #[serde(default, deserialize_with = "readable")]
+    pub platform: Platform,
+}
+
+/// What an image runs on, as an index says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Platform {
+    /// Architecture of the processor, such as `amd64`.
+    pub architecture: String,
+    /// Operating system, such as `linux`.
+    pub os: String,
+}
+
+/// Reads a platform, of which nothing depends that is stored: one that is not well formed counts as none.
+fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Platform, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
 impl Descriptor {

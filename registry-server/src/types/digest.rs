@@ -36,6 +36,15 @@ impl Algorithm {
     }
 }
 
+impl FromStr for Algorithm {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = [Self::Sha256, Self::Sha512].into_iter().find(|algorithm| algorithm.name() == text);
+        known.ok_or(ParseDigestError::UnsupportedAlgorithm)
+    }
+}
+
 impl fmt::Display for Algorithm {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())
@@ -112,13 +121,10 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, hex) = text.split_once(':').ok_or(ParseDigestError::Malformed)?;
-        let algorithm = match name {
-            "sha256" => Algorithm::Sha256,
-            "sha512" => Algorithm::Sha512,
-            _ if is_algorithm_name(name) && is_encoded(hex) => {
-                return Err(ParseDigestError::UnsupportedAlgorithm);
-            }
-            _ => return Err(ParseDigestError::Malformed),
+        let algorithm: Algorithm = match name.parse() {
+            Ok(algorithm) => algorithm,
+            Err(unsupported) if is_algorithm_name(name) && is_encoded(hex) => return Err(unsupported),
+            Err(_) => return Err(ParseDigestError::Malformed),
         };
         let is_hex = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if hex.len() != algorithm.hex_length() || !is_hex {

@@ -7,9 +7,6 @@ use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::media_type::ManifestMediaType;
 
-/// The largest manifest in bytes that the specification asks every registry to take (and ours takes).
-pub const MAX_MANIFEST_SIZE: usize = 4 * 1024 * 1024;
-
 /// A manifest that can be read.
 #[derive(Clone, Debug)]
 pub struct Manifest {
@@ -59,6 +56,7 @@ struct View {
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
 }
 
 /// All that a stored manifest leads to, of whatever kind and age it is.
@@ -195,9 +193,15 @@ impl Manifest {
         self.view.config.iter().chain(layers).map(|descriptor| &descriptor.digest)
     }
 
+    /// What the manifest is about, which need not be there.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Digest> {
+        self.view.subject.as_ref().map(|subject| &subject.digest)
+    }
+
     /// The manifests that an index lists.
-    pub fn children(&self) -> impl Iterator<Item = &Digest> {
-        self.view.manifests.iter().flatten().map(|descriptor| &descriptor.digest)
+    pub fn children(&self) -> impl Iterator<Item = &Descriptor> {
+        self.view.manifests.iter().flatten()
     }
 }
 
@@ -264,7 +268,8 @@ mod tests {
             format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{}]}}"#, descriptor("aa"));
         let manifest = parse(&text, None).unwrap();
         assert_eq!(manifest.media_type(), ManifestMediaType::OciIndex);
-        assert_eq!(manifest.children().map(ToString::to_string).collect::<Vec<_>>(), [digest("aa")]);
+        let children: Vec<String> = manifest.children().map(|child| child.digest.to_string()).collect();
+        assert_eq!(children, [digest("aa")]);
         assert_eq!(manifest.blobs().count(), 0);
     }
 

@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod media_type;
 pub mod name;
 pub mod reference;
+pub mod referrer;
 pub mod run_id;
 pub mod upload_id;
 
@@ -21,5 +22,6 @@ pub use manifest::Manifest;
 pub use media_type::ManifestMediaType;
 pub use name::RepositoryName;
 pub use reference::{Reference, Tag};
+pub use referrer::Referrer;
 pub use run_id::RunId;
 pub use upload_id::UploadId;

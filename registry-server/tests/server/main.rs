@@ -3,7 +3,7 @@
 //! The chapters of the OCI distribution specification 1.1 are the folders `pull`, `push`, `discovery` and
 //! `management`; a file in them is named as the family of endpoints it is about. `base` is what comes before the
 //! chapters, `operations` what an operator of the server relies on, `distribution_interop`,
-//! `collection_interop`, `in_turns` and `crash` are about the tree on disk. Left to later work: the referrers API, `?tag=`, and digests other than SHA-256.
+//! `collection_interop`, `in_turns` and `crash` are about the tree on disk.
 
 #![expect(
     clippy::unwrap_used,

@@ -31,7 +31,7 @@ const OTHER_AUTH: Support =
 
 /// Distribution's keys that are not in [`Config`](crate::config::Config), each for all that is under it and not named
 /// after it. Checks have two names each: that of the file and that of variables.
-pub(in crate::config) const UNSUPPORTED: [(&str, Support); 32] = [
+pub(in crate::config) const UNSUPPORTED: [(&str, Support); 34] = [
     ("auth.none", Support::Needless),
     ("auth.silly", OTHER_AUTH),
     ("auth.token", OTHER_AUTH),
@@ -63,7 +63,9 @@ pub(in crate::config) const UNSUPPORTED: [(&str, Support); 32] = [
     ("storage.s3", OTHER_DRIVER),
     ("storage.swift", OTHER_DRIVER),
     ("storage.tag", Support::Unused),
-    ("validation", Support::Unused),
+    ("validation.disabled", Support::Unused),
+    ("validation.enabled", Support::Unused),
+    ("validation.manifests.urls", Support::Unused),
 ];
 
 /// Takes out of `settings` what is not known, with a warning for each.

@@ -1,6 +1,7 @@
 //! The chapter "Content Discovery", and the catalogue that CNCF distribution has beside it.
 
 mod catalog;
+mod referrers;
 mod tags;
 
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::client::Answer;
-use super::content::sha256;
+use super::content::{sha256, sha512};
 
 /// The status that belongs to each error code: those of the OCI specification, and of CNCF distribution beyond it.
 const STATUS_OF_CODE: [(&str, u16); 19] = [
@@ -27,6 +27,10 @@ const STATUS_OF_CODE: [(&str, u16); 19] = [
     ("SIZE_INVALID", 400),
     ("UNSUPPORTED", 405),
 ];
+
+fn is_of(digest: &str, body: &[u8]) -> bool {
+    digest == if digest.starts_with("sha512:") { sha512(body) } else { sha256(body) }
+}
 
 /// A sentence for each promise that the answer breaks.
 pub(crate) fn broken(method: &Method, answer: &Answer) -> Vec<String> {
@@ -55,7 +59,7 @@ pub(crate) fn broken(method: &Method, answer: &Answer) -> Vec<String> {
     promise(!answer.headers.contains_key("content-encoding"), "content is never encoded");
     if answer.status == 200 && *method == Method::GET {
         let digest = answer.header("docker-content-digest");
-        promise(digest.is_none_or(|digest| digest == sha256(&answer.body)), "the digest is that of the body");
+        promise(digest.is_none_or(|digest| is_of(digest, &answer.body)), "the digest is that of the body");
     }
     if answer.status >= 400 && *method != Method::HEAD {
         broken.extend(broken_by_error(answer));

@@ -81,19 +81,21 @@ async fn every_kind_of_index_is_kept_exactly() {
     check(&server, kinds.iter().flat_map(|(says, manifest)| kept(says, manifest))).await;
 }
 
-/// A client that is told so sets no fallback tag, without which nobody finds a referrer before that API is there.
+/// A client that is not told so sets the tag by which referrers are found without the API.
 #[tokio::test]
-async fn a_subject_counts_as_processed_only_with_the_referrers_api() {
+async fn a_subject_is_acknowledged_be_it_there_or_not() {
     let (server, content) = server_with_content().await;
-    let value = with(&manifest_of(OCI_MANIFEST, &content[0], &[]), "subject", content[3].descriptor());
-    let request = put(&format!("/v2/{REPOSITORY}/manifests/referrer")).with("content-type", OCI_MANIFEST);
-    let push = request.sends(value.to_string()).gives(201).no_header("oci-subject");
-    let list = get(&format!("/v2/{REPOSITORY}/referrers/{}", content[3].digest())).gives(404);
-    check(
-        &server,
-        [case("Pushing Manifests with Subject", "OCI-Subject means the referrers API", [push, list])],
-    )
-    .await;
+    let absent = Content::new(OCI_MANIFEST, "never pushed");
+    let rows = [&content[3], &absent].map(|subject| {
+        let value = with(&manifest_of(OCI_MANIFEST, &content[0], &[]), "subject", subject.descriptor());
+        let request = put(&format!("/v2/{REPOSITORY}/manifests/referrer")).with("content-type", OCI_MANIFEST);
+        let push = request.sends(value.to_string()).gives(201).header("oci-subject", subject.digest());
+        case("Pushing Manifests with Subject", "OCI-Subject MUST be the subject's digest", [push])
+    });
+    check(&server, rows).await;
+    let plain = put(&format!("/v2/{REPOSITORY}/manifests/plain")).with("content-type", OCI_MANIFEST);
+    let plain = plain.sends(content[3].bytes.clone()).gives(201).no_header("oci-subject");
+    check(&server, [case("Pushing Manifests with Subject", "no subject", [plain])]).await;
 }
 
 /// Bytes that no serialiser would write: were they parsed and printed again, their digest would be another.

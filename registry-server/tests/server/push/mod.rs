@@ -2,6 +2,7 @@
 
 mod chunks;
 mod damaged;
+mod digests;
 mod interrupted;
 mod manifest_kinds;
 mod manifests;
