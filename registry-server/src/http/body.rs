@@ -3,6 +3,7 @@
 //! Handlers hand over an open file and a range, never a stream of bytes, so that a connection that can send files
 //! without copying them does so, see [`Body::sent_by`]; others read as they send.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
@@ -35,6 +36,8 @@ enum Kind {
     Content(ContentBody),
     /// A stretch of a file that the connection sends by itself.
     File(FileBody),
+    /// One after the other.
+    Sequence(VecDeque<Kind>),
 }
 
 /// A stretch of stored content that is read as it is sent.
@@ -63,6 +66,12 @@ impl Body {
             pending: None,
         };
         Self { kind: Kind::Content(content), record: None }
+    }
+
+    /// One body of several, in their order.
+    pub(super) fn sequence(bodies: impl IntoIterator<Item = Self>) -> Self {
+        let kinds = bodies.into_iter().map(|body| body.kind);
+        Self { kind: Kind::Sequence(kinds.collect()), record: None }
     }
 
     /// Leaves it to the connection to send a stretch of a file that is long enough for that.
@@ -98,12 +107,7 @@ impl http_body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
-        let next = match &mut this.kind {
-            Kind::Bytes(bytes) if bytes.is_empty() => None,
-            Kind::Bytes(bytes) => Some(Ok(std::mem::take(bytes))),
-            Kind::Content(stored) => ready!(stored.poll_read(context)),
-            Kind::File(file) => ready!(file.poll_next(context)),
-        };
+        let next = ready!(this.kind.poll_next(context));
         if let (Some(Ok(bytes)), Some(record)) = (&next, &mut this.record) {
             record.sent += bytes.len() as u64;
         }
@@ -111,19 +115,41 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Bytes(bytes) => bytes.is_empty(),
-            Kind::Content(content) => content.remaining == 0,
-            Kind::File(file) => file.remaining() == 0,
-        }
+        self.kind.remaining() == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match &self.kind {
-            Kind::Bytes(bytes) => bytes.len() as u64,
-            Kind::Content(content) => content.remaining,
-            Kind::File(file) => file.remaining(),
-        })
+        SizeHint::with_exact(self.kind.remaining())
+    }
+}
+
+impl Kind {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        match self {
+            Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Bytes(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
+            Self::Content(stored) => stored.poll_read(context),
+            Self::File(file) => file.poll_next(context),
+            Self::Sequence(kinds) => {
+                while let Some(first) = kinds.front_mut() {
+                    if let Some(next) = ready!(first.poll_next(context)) {
+                        return Poll::Ready(Some(next));
+                    }
+                    kinds.pop_front();
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    /// How many bytes are still to be sent.
+    fn remaining(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Content(content) => content.remaining,
+            Self::File(file) => file.remaining(),
+            Self::Sequence(kinds) => kinds.iter().map(Self::remaining).sum(),
+        }
     }
 }
 
@@ -216,6 +242,19 @@ mod tests {
                 assert!(sent == content[start..start + length], "{start}+{length}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_sequence_is_all_of_its_parts() {
+        let range = |start, length| ByteRange { start, length };
+        let source = file(b"0123456789");
+        let bodies =
+            [Body::from("a"), Body::content(source.clone(), range(7, 3)), Body::empty(), Body::from("b")];
+        let body = Body::sequence(bodies);
+        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(5));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "a789b");
+        let cut_off = Body::sequence([Body::content(source, range(7, 9)), Body::from("b")]);
+        assert!(cut_off.collect().await.is_err());
     }
 
     #[tokio::test]
