@@ -16,7 +16,7 @@ use super::{
 use crate::config::{Keep, ProtectedImage, Protection, Retention, RetentionPolicy, Untagged};
 use crate::registry::{Chunk, Registry};
 use crate::storage::{ByteStream, Durability, Key, Memory, Storage as _};
-use crate::types::{Algorithm, Digest, Hasher, Reference, RepositoryName};
+use crate::types::{Algorithm, Digest, Hasher, Reference, RepositoryName, Tag};
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -252,6 +252,7 @@ async fn indexes_referrers_and_signatures_are_kept_with_what_they_belong_to_and_
     let (_, items) = house.run(options(keep_all())).await;
     assert_eq!(items, []);
     assert_eq!(house.paths(), before);
+    assert_eq!(house.registry.recorded_referrers(&name("a")).await.unwrap().len(), 2);
 
     house.delete_tag("a", "multi").await;
     let (summary, items) = house.run(options(keep_all())).await;
@@ -261,6 +262,7 @@ async fn indexes_referrers_and_signatures_are_kept_with_what_they_belong_to_and_
     for gone in [&child, &index, &referrer, &second] {
         assert!(!house.is_whole("a", &gone.to_string()).await);
     }
+    assert_eq!(house.registry.recorded_referrers(&name("a")).await.unwrap(), []);
     assert!(
         house.is_whole("a", &elsewhere).await,
         "a signature whose image is elsewhere is an image of its own"
@@ -359,6 +361,36 @@ async fn a_blob_known_by_sha512_is_kept_under_both_names() {
     let (_, items) = house.run(options(keep_all())).await;
     assert_eq!(items, []);
     assert!(house.is_whole("a", "v1").await);
+}
+
+#[tokio::test]
+async fn a_manifest_known_by_sha512_stays_with_its_tag_and_comes_back_from_the_quarantine() {
+    let house = house();
+    let config = house.blob("a", "{}", None).await;
+    let text = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"x/y","digest":"{config}","size":2}},"layers":[]}}"#
+    );
+    let digest = Hasher::digest(Algorithm::Sha512, text.as_bytes());
+    let (reference, tag) = (Reference::Digest(digest.clone()), "v1".parse::<Tag>().unwrap());
+    let push = |tags: Vec<Tag>| {
+        let (registry, reference, bytes) = (&house.registry, &reference, Bytes::from(text.clone()));
+        async move { registry.put_manifest(&name("a"), reference, &tags, Some(IMAGE), bytes).await.unwrap() }
+    };
+    push(vec![tag.clone()]).await;
+    let (_, items) = house.run(options(keep_all())).await;
+    assert_eq!(items, []);
+    for (how, comes_back) in [("is pushed again", true), ("is left alone", false)] {
+        house.registry.delete_tag(&name("a"), &tag).await.unwrap();
+        let (summary, _) = house.run(options(keep_all())).await;
+        assert_eq!((summary.manifests_deleted, summary.warnings), (1, 0), "{how}");
+        if comes_back {
+            push(vec![tag.clone()]).await;
+            house.run_out(&options(keep_all())).await;
+            assert!(house.is_whole("a", "v1").await && house.is_whole("a", &digest.to_string()).await);
+        }
+    }
+    house.run_out(&options(keep_all())).await;
+    assert!(!house.paths().iter().any(|path| path.contains(digest.hex())), "{:?}", house.paths());
 }
 
 #[tokio::test]
