@@ -69,6 +69,12 @@ async fn signatures_under_tags_are_downloaded_copied_and_removed() -> Outcome {
         cosign(server, &format!("copy {image} {copy}:v1")).await?;
         let verify = format!("verify {VERIFY} --new-bundle-format=false");
         cosign(server, &format!("{verify} {copy}:v1")).await?;
+        cosign(server, &format!("save --dir saved {image}")).await?;
+        cosign(server, &format!("load --dir saved {copy}:loaded")).await?;
+        cosign(server, &format!("{verify} {copy}:loaded")).await?;
+        cosign(server, &format!("attach sbom --sbom predicate.json {image}")).await?;
+        let attached = cosign(server, &format!("download sbom {image}")).await?;
+        ensure!(attached.contains("tested"), "{attached}");
         cosign(server, &format!("clean --force {image}")).await?;
         ensure!(cosign(server, &format!("{verify} {image}")).await.is_err(), "the signature is still there");
         Ok(())

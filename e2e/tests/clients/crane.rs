@@ -34,6 +34,8 @@ async fn changed(server: &Server, image: &str) -> anyhow::Result<()> {
     server.run("tar --create --file layer.tar ca.crt").await?;
     server.run(&format!("crane append --base {image} --new_layer layer.tar --new_tag {image}-more")).await?;
     server.run(&format!("crane mutate {image}-more --label a=b --tag {image}-label")).await?;
+    let rebase = format!("crane rebase {image}-more --old_base {image} --new_base {image}-label");
+    server.run(&format!("{rebase} --tag {image}-rebased")).await?;
     server.run(&format!("crane flatten {image}-label --tag {image}-flat")).await?;
     let exported = server.run(&format!("crane export {image}-flat -")).await?;
     ensure!(exported.contains("BEGIN CERTIFICATE"), "the added layer is missing");
@@ -45,6 +47,7 @@ async fn copied_and_listed(server: &Server, image: &str) -> anyhow::Result<()> {
     let other = format!("{address}/crane/other");
     server.run(&format!("crane copy {image} {other}:v1")).await?;
     server.run(&format!("crane tag {other}:v1 v2")).await?;
+    server.run(&format!("crane copy --all-tags {other} {address}/crane/all")).await?;
     let platforms =
         format!("crane index append --manifest {other}:v1 --manifest {image}-more --tag {other}:all");
     server.run(&platforms).await?;
@@ -53,7 +56,7 @@ async fn copied_and_listed(server: &Server, image: &str) -> anyhow::Result<()> {
     let tags = server.run(&format!("crane ls {other}")).await?;
     ensure!(tags.split_whitespace().eq(["all", "v1", "v2"]), "{tags}");
     let names = server.run(&format!("crane catalog {address}")).await?;
-    let expected = ["crane/again", "crane/copied", "crane/hello", "crane/other"];
+    let expected = ["crane/again", "crane/all", "crane/copied", "crane/hello", "crane/other"];
     ensure!(names.split_whitespace().eq(expected), "{names}");
     Ok(())
 }

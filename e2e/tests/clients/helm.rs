@@ -18,6 +18,8 @@ async fn charts_are_pushed_pulled_shown_rendered_and_depended_on() -> Outcome {
         // A tag cannot hold a plus.
         for version in ["1.2.3", "1.2.4+build.5"] {
             server.run(&format!("helm package {windlass} --version {version}")).await?;
+            // What proves where it comes from is pushed along.
+            std::fs::write(server.path(&format!("windlass-{version}.tgz.prov")), version)?;
             server.run(&format!("helm push windlass-{version}.tgz {charts}")).await?;
             let packed = std::fs::read(server.path(&format!("windlass-{version}.tgz")))?;
             server

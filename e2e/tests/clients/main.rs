@@ -7,6 +7,7 @@ mod containerd;
 mod cosign;
 mod crane;
 mod docker;
+mod healing;
 mod helm;
 mod oras;
 mod podman;

@@ -64,7 +64,7 @@ async fn blobs_are_pushed_fetched_and_deleted() -> Outcome {
 }
 
 #[tokio::test]
-async fn what_was_attached_is_discovered_and_goes_along_with_a_copy() -> Outcome {
+async fn what_was_attached_is_discovered_and_goes_along_with_copies() -> Outcome {
     with_server(async |server| {
         let address = logged_in(server).await?;
         let (image, copy) = (format!("{address}/oras/hello:v1"), format!("{address}/oras/copy:v1"));
@@ -74,9 +74,13 @@ async fn what_was_attached_is_discovered_and_goes_along_with_a_copy() -> Outcome
         let attach = format!("oras attach --plain-http=false {image} report.txt:text/plain --artifact-type");
         server.run(&format!("{attach} {TYPE}")).await?;
         server.run(&format!("{attach} application/vnd.example.other")).await?;
+        let backup = "oras backup --plain-http=false --include-referrers --output backup.tar";
+        server.run(&format!("{backup} {image}")).await?;
+        let restored = format!("{address}/oras/restored:v1");
+        server.run(&format!("oras restore --plain-http=false --input backup.tar {restored}")).await?;
         let plain = "--from-plain-http=false --to-plain-http=false";
         server.run(&format!("oras copy --recursive {plain} {image} {copy}")).await?;
-        for subject in [image, copy] {
+        for subject in [image, copy, restored] {
             let discover = format!("oras discover --plain-http=false --format json {subject}");
             for (filter, count) in [(String::new(), 2), (format!(" --artifact-type {TYPE}"), 1)] {
                 let found: Value = serde_json::from_str(&server.run(&format!("{discover}{filter}")).await?)?;

@@ -31,6 +31,13 @@ async fn images_are_copied_inspected_listed_synchronised_and_deleted() -> Outcom
         server.run(&format!("skopeo sync --src docker --dest dir {address}/skopeo/hello .")).await?;
         ensure!(server.path("hello:oci/manifest.json").exists(), "not synchronised");
         server.run(&format!("skopeo sync --src dir --dest docker hello:oci {address}/synced")).await?;
+        server
+            .run(&format!(
+                "crane index append --manifest {address}/skopeo/hello:oci --tag {address}/skopeo/hello:index"
+            ))
+            .await?;
+        let other = format!("docker://{address}/skopeo/other:index");
+        server.run(&format!("skopeo copy --all {image}:index {other}")).await?;
         server.run(&format!("skopeo delete {image}:docker")).await?;
         server.refuses(&format!("skopeo inspect {image}:docker"), "manifest unknown").await?;
         server.run(&format!("skopeo logout {address}")).await?;

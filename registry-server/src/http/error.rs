@@ -147,7 +147,6 @@ impl Error {
                 Self::Registry(registry::Error::Storage(storage::Error::OutOfSpace { .. })) => {
                     "the registry has no space left".to_owned()
                 }
-                Self::Registry(error @ registry::Error::ManifestDamaged { .. }) => error.to_string(),
                 _ => "the registry failed to answer, see its log".to_owned(),
             };
         }
@@ -157,7 +156,8 @@ impl Error {
     /// The answer for the client. What the server itself got wrong is logged here, and only here.
     pub(super) fn into_response(self) -> Response<Body> {
         let (status, code) = self.kind();
-        if status.is_server_error() {
+        if status.is_server_error() || matches!(self, Self::Registry(registry::Error::ManifestDamaged { .. }))
+        {
             tracing::error!(error = chain(&self), "a request failed");
         } else {
             tracing::debug!(code, error = chain(&self), "a request was refused");
@@ -196,7 +196,8 @@ fn registry_kind(error: &registry::Error) -> (StatusCode, &'static str) {
     match error {
         E::NameUnknown { .. } => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
         E::BlobUnknown { .. } => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
-        E::ManifestUnknown { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
+        // A client that looks first would not push again what it is not told to be absent.
+        E::ManifestUnknown { .. } | E::ManifestDamaged { .. } => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
         E::UploadUnknown { .. } => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
         E::UploadBusy { .. } => (StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID"),
         E::ChunkOutOfOrder { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID"),
@@ -208,7 +209,7 @@ fn registry_kind(error: &registry::Error) -> (StatusCode, &'static str) {
         E::Storage(storage::Error::OutOfSpace { .. }) => (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE"),
         // Somebody was stopped in the middle of what takes microseconds; it is for the client to try again.
         E::Storage(storage::Error::Busy { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
-        E::ManifestDamaged { .. } | E::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
+        E::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::harness::client::{LOCATION, get, head, patch, post, put};
+use crate::harness::client::{Answer, LOCATION, get, head, patch, post, put};
 use crate::harness::content::{Content, Image, OCI_LAYER, image, noise};
 use crate::harness::conversation::{case, check};
 use crate::harness::server::TestServer;
@@ -81,6 +81,24 @@ async fn an_empty_file_in_place_of_a_blob_counts_as_absent() {
     check(&server, [case(PUSH, "an empty file", steps)]).await;
     server.client().push_image(NAME, "v2", &Image { blobs, manifest }).await;
     assert_eq!(Tree::read(&server.root()).faults(), Vec::<String>::new());
+}
+
+/// Clients look whether it is there before they push it.
+#[tokio::test]
+async fn what_is_no_manifest_any_more_counts_as_absent() {
+    let server = TestServer::start(json!({}));
+    let image = image(1);
+    server.client().push_image(NAME, "v1", &image).await;
+    for left in ["", "{\"schemaVersion\": 2,"] {
+        damage(&server, &blob_path(&image.manifest.digest()), left.as_bytes());
+        for reference in ["v1", &image.manifest.digest()] {
+            let path = format!("/v2/{NAME}/manifests/{reference}");
+            let says_what_to_do =
+                |answer: &Answer| String::from_utf8_lossy(&answer.body).contains("push it again");
+            let get = get(&path).gives(404).code("MANIFEST_UNKNOWN").and("what to do", says_what_to_do);
+            check(&server, [case(PUSH, reference, [head(&path).gives(404), get])]).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,48 @@
+//! A volume that another server has left with empty files, as after a power failure, heals when images are pushed again.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use e2e::hello;
+use e2e::namespace::Outcome;
+use e2e::registry::{PASSWORD, USER};
+use e2e::server::with_server;
+
+/// All files in which the server keeps bytes.
+fn blobs(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(blobs(&path)?);
+        } else if path.ends_with("data") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+async fn clients_that_ask_for_a_blob_first_push_it_again_when_its_file_is_empty() -> Outcome {
+    with_server(async |server| {
+        let (address, layout) = (server.address(), hello::layout().await?.display());
+        let image = format!("{address}/heal/hello:v1");
+        server.run(&format!("crane auth login {address} --username {USER} --password {PASSWORD}")).await?;
+        server.run(&format!("regctl registry set {address} --skip-check --cacert ca.crt")).await?;
+        for push in [
+            format!("crane push {layout} {image}"),
+            format!("skopeo copy oci:{layout}:v1 docker://{image}"),
+            format!("regctl image copy --force-recursive ocidir://{layout}:v1 {image}"),
+        ] {
+            server.run(&push).await?;
+            for file in blobs(&server.path("registry"))? {
+                std::fs::write(file, "")?;
+            }
+            ensure!(server.run(&format!("crane pull {image} pulled")).await.is_err(), "nothing was damaged");
+            server.run(&push).await?;
+            server.run(&format!("crane validate --remote {image}")).await?;
+        }
+        Ok(())
+    })
+    .await
+}
