@@ -26,7 +26,7 @@ async fn cosign(server: &Server, line: &str) -> anyhow::Result<String> {
     e2e::tools::run_command(command.env("COSIGN_PASSWORD", "")).await
 }
 
-async fn signed_verified_and_attested(form: &str) -> Outcome {
+async fn signed_verified_and_attested(form: &str, tags: usize) -> Outcome {
     with_server(async |server| {
         let image = pushed(server).await?;
         cosign(server, &format!("sign {SIGN} --new-bundle-format={form} {image}")).await?;
@@ -40,6 +40,9 @@ async fn signed_verified_and_attested(form: &str) -> Outcome {
         ensure!(cosign(server, &attested).await?.contains("payload"), "no attestation");
         let tree = cosign(server, &format!("tree {image}")).await?;
         ensure!(tree.contains("sha256"), "{tree}");
+        let name = image.split('@').next().unwrap_or_default();
+        let made = server.run(&format!("crane ls {name}")).await?;
+        ensure!(made.lines().filter(|tag| tag.starts_with("sha256-")).count() == tags, "{made}");
         cosign(server, "generate-key-pair --output-key-prefix other").await?;
         let by_another = verify.replace("cosign.pub", "other.pub");
         ensure!(cosign(server, &by_another).await.is_err(), "signed by one key, verified by another");
@@ -50,12 +53,12 @@ async fn signed_verified_and_attested(form: &str) -> Outcome {
 
 #[tokio::test]
 async fn bundles_are_signed_verified_and_attested() -> Outcome {
-    signed_verified_and_attested("true").await
+    signed_verified_and_attested("true", 0).await
 }
 
 #[tokio::test]
 async fn signatures_under_tags_are_signed_verified_and_attested() -> Outcome {
-    signed_verified_and_attested("false").await
+    signed_verified_and_attested("false", 2).await
 }
 
 #[tokio::test]

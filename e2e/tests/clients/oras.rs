@@ -87,6 +87,9 @@ async fn what_was_attached_is_discovered_and_goes_along_with_copies() -> Outcome
                 let referrers = found["referrers"].as_array().map_or(0, Vec::len);
                 ensure!(referrers == count, "{subject}: {found}");
             }
+            let name = subject.trim_end_matches(":v1");
+            let tags = server.run(&format!("oras repo tags --plain-http=false {name}")).await?;
+            ensure!(tags.trim() == "v1", "tags stand in for the referrers API: {tags}");
         }
         Ok(())
     })

@@ -64,6 +64,21 @@ async fn blobs_of_either_digest_are_put_got_and_deleted() -> Outcome {
 }
 
 #[tokio::test]
+async fn images_are_changed_to_sha512_and_copied() -> Outcome {
+    with_server(async |server| {
+        let address = logged_in(server).await?;
+        let (image, copy) = (format!("{address}/regctl/hello"), format!("{address}/regctl/copy:v2"));
+        server.run(&format!("regctl image mod {image}:v1 --digest-algo sha512 --create v2")).await?;
+        server.run(&format!("regctl image copy {image}:v2 {copy}")).await?;
+        let digest = server.run(&format!("regctl image digest {image}:v2")).await?;
+        ensure!(digest.starts_with("sha512:"), "{digest}");
+        ensure!(server.run(&format!("regctl image digest {copy}")).await? == digest);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn artifacts_are_found_by_their_subject_and_go_along_with_a_copy() -> Outcome {
     with_server(async |server| {
         let address = logged_in(server).await?;
@@ -80,6 +95,8 @@ async fn artifacts_are_found_by_their_subject_and_go_along_with_a_copy() -> Outc
             ensure!(listed.contains(TYPE), "{subject}: {listed}");
             let tree = server.run(&format!("regctl artifact tree {subject}")).await?;
             ensure!(tree.contains(TYPE), "{subject}: {tree}");
+            let tags = server.run(&format!("regctl tag ls {}", subject.trim_end_matches(":v1"))).await?;
+            ensure!(tags.trim() == "v1", "tags stand in for the referrers API: {tags}");
         }
         Ok(())
     })

@@ -36,7 +36,9 @@ impl Kept {
 
     async fn push_manifest(&mut self, client: &mut Client, name: &str, reference: &str, manifest: &Content) {
         client.push_manifest(name, reference, manifest).await;
-        self.manifests.insert((name.to_owned(), reference.to_owned()), manifest.clone());
+        for reference in reference.split("?tag=") {
+            self.manifests.insert((name.to_owned(), reference.to_owned()), manifest.clone());
+        }
     }
 
     async fn push_image(&mut self, client: &mut Client, name: &str, reference: &str, image: &Image) {
@@ -77,26 +79,33 @@ impl Kept {
         for (tag, index) in [("index", &index), ("nested", &nested), ("empty", &index_of(OCI_INDEX, &[]))] {
             self.push_manifest(client, APP, tag, index).await;
         }
-        let config = Content::new(OCI_EMPTY, "{}");
-        let mut artifact = manifest_of(OCI_MANIFEST, &config, &[]);
-        artifact["artifactType"] = json!("application/vnd.example.note");
-        let alone = Content::json(OCI_MANIFEST, &artifact);
-        artifact["subject"] = image(1).manifest.descriptor();
-        let attached = Content::json(OCI_MANIFEST, &artifact);
+        let config = nothing();
         self.push_blob(client, APP, &config.digest(), &config).await;
+        let alone = Content::json(OCI_MANIFEST, &manifest_of(OCI_MANIFEST, &config, &[]));
         self.push_manifest(client, APP, "artifact", &alone).await;
-        self.push_manifest(client, APP, &attached.digest(), &attached).await;
+        self.attach(client, "ours").await;
         self.push_sha512(client).await;
     }
 
-    /// Pushes an image whose layer is known by its SHA-512 alone.
+    /// Pushes an artifact without layers that is about an image.
+    async fn attach(&mut self, client: &mut Client, who: &str) {
+        let mut artifact = manifest_of(OCI_MANIFEST, &nothing(), &[]);
+        artifact["artifactType"] = json!(format!("application/vnd.example.{who}"));
+        artifact["subject"] = image(1).manifest.descriptor();
+        let artifact = Content::json(OCI_MANIFEST, &artifact);
+        self.push_manifest(client, APP, &artifact.digest(), &artifact).await;
+    }
+
+    /// Pushes an image that is known by its SHA-512 alone, as is its layer.
     async fn push_sha512(&mut self, client: &mut Client) {
         let (layer, digest) = layer_of_sha512();
         let config = &image(1).blobs[0];
         let mut manifest = manifest_of(OCI_MANIFEST, config, std::slice::from_ref(&layer));
         manifest["layers"][0]["digest"] = json!(digest);
         self.push_blob(client, APP, &digest, &layer).await;
-        self.push_manifest(client, APP, "sha512", &Content::json(OCI_MANIFEST, &manifest)).await;
+        let manifest = Content::json(OCI_MANIFEST, &manifest);
+        let digest = sha512(&manifest.bytes);
+        self.push_manifest(client, APP, &format!("{digest}?tag=sha512"), &manifest).await;
     }
 
     /// What clients do to a registry that they have used before.
@@ -105,7 +114,22 @@ impl Kept {
         self.push_image(client, APP, &format!("by-{who}"), &image(seed)).await;
         self.push_manifest(client, APP, &format!("v1-by-{who}"), &image(1).manifest).await;
         self.push_manifest(client, APP, "both", &image(seed).manifest).await;
+        self.attach(client, who).await;
         self.mount(client, APP, &format!("{who}/mounted"), &image(4)).await;
+    }
+
+    /// Fails unless our registry tells of everything that is about an image, whoever has taken it in.
+    async fn has_its_referrers_listed_to(&self, client: &mut Client) {
+        let subject = image(1).manifest.digest();
+        let is_about = |manifest: &Content| {
+            let manifest: Value = serde_json::from_slice(&manifest.bytes).unwrap();
+            manifest["subject"]["digest"] == subject
+        };
+        let about = self.manifests.values().filter(|manifest| is_about(manifest)).map(Content::digest);
+        let listed = client.send(get(&format!("/v2/{APP}/referrers/{subject}"))).await.json();
+        let listed = listed["manifests"].as_array().into_iter().flatten();
+        let listed = listed.map(|referrer| referrer["digest"].as_str().unwrap().to_owned());
+        assert_eq!(listed.collect::<BTreeSet<_>>(), about.collect());
     }
 
     /// Fails unless the client's registry serves all of it, and lists it.
@@ -130,6 +154,11 @@ impl Kept {
         let catalog = client.send(get("/v2/_catalog")).await.json();
         assert_eq!(texts(&catalog["repositories"]), tags.into_keys().collect(), "{when}");
     }
+}
+
+/// The configuration of an artifact that needs none.
+fn nothing() -> Content {
+    Content::new(OCI_EMPTY, "{}")
 }
 
 fn texts(array: &Value) -> BTreeSet<&str> {
@@ -182,6 +211,7 @@ async fn in_turns(edition: Edition) {
     let ours = TestServer::start_in(&volume, json!({}));
     heal_what_the_peer_takes_for_garbage(&mut ours.client(), &mut kept).await;
     kept.is_served_to(&mut ours.client(), "moved back").await;
+    kept.has_its_referrers_listed_to(&mut ours.client()).await;
     kept.go_on(&mut ours.client(), "ours", 12).await;
     kept.delete(&mut ours.client(), APP, &image(3)).await;
     for options in [&["--dry-run"][..], &[], &[]] {

@@ -48,12 +48,17 @@ impl Tree {
                 let whole = sha256(bytes) == format!("{algorithm}:{hex}") && hex.starts_with(shard);
                 (!whole).then(|| format!("{path}: the {} bytes are not those of the digest", bytes.len()))
             }
-            ["repositories", .., "_layers", "sha512", hex, "link"] => {
+            ["repositories", .., "_layers", "sha512", hex, "link"]
+            | ["repositories", .., "_manifests", "revisions", "sha512", hex, "link"] => {
                 let target = String::from_utf8_lossy(bytes);
                 let blob =
                     target.starts_with("sha256:").then(|| self.files.get(&blob_path(&target))).flatten();
                 let is_its = blob.is_some_and(|blob| sha512(blob) == format!("sha512:{hex}"));
                 (!is_its).then(|| format!("{path}: {target} is no such blob"))
+            }
+            ["repositories", .., "_manifests", "tags", _, "index", "sha512", hex, "link"] => {
+                let holds = String::from_utf8_lossy(bytes);
+                (holds != format!("sha512:{hex}")).then(|| format!("{path}: holds {holds:?}"))
             }
             ["repositories", .., "_layers", algorithm, hex, "link"]
             | ["repositories", .., "_manifests", "revisions", algorithm, hex, "link"]
