@@ -20,6 +20,15 @@ use crate::tools;
 /// The server's log.
 const LOG: &str = "registry-server.log";
 
+/// Keeps from the machine what daemons write outside of their home.
+const OWN_DIRECTORIES: &str = "
+mount -t tmpfs none /run
+for name in etc opt; do
+    mkdir -p /run/own/$name/upper /run/own/$name/work
+    mount -t overlay -o lowerdir=/$name,upperdir=/run/own/$name/upper,workdir=/run/own/$name/work none /$name
+done
+";
+
 /// How long a process may take to start on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
@@ -140,7 +149,7 @@ impl Server {
         let log = std::fs::File::create(self.path(&log_name))?;
         let mut command = self.command("unshare --mount --pid --fork --kill-child --mount-proc sh -euc");
         command
-            .arg(format!("mount -t tmpfs none /run\n{script}"))
+            .arg(format!("{OWN_DIRECTORIES}{script}"))
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true);

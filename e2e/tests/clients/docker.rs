@@ -9,8 +9,7 @@ use tokio::process::Child;
 
 /// Starts a daemon with all its state at home. It must not meet the containerd of the cluster.
 pub(crate) async fn daemon(server: &Server) -> anyhow::Result<Child> {
-    let script = "mkdir -p /etc/docker && mount -t tmpfs none /etc/docker
-         PATH=$(dirname $(command -v dockerd))/../bin:$PATH
+    let script = "PATH=$(dirname $(command -v dockerd))/../bin:$PATH
          exec dockerd --bridge none --iptables=false --ip6tables=false --storage-driver vfs --data-root $PWD/docker \
              --exec-root $PWD/docker/exec --pidfile $PWD/docker.pid --host unix://$PWD/docker.sock";
     server.daemon("dockerd", script, "docker info").await
