@@ -37,7 +37,9 @@ async fn everybody_pulls_and_nobody_pushes() -> Outcome {
         ] {
             server.run(&line).await?;
         }
-        podman::run(server, "podman", &format!("pull {image}")).await?;
+        for program in ["podman", "buildah"] {
+            podman::run(server, program, &format!("pull {image}")).await?;
+        }
         let _containerd = containerd::daemon(server).await?;
         server.run(&format!("ctr images pull --hosts-dir certs.d {image}")).await?;
         server.refuses(&format!("crane tag {image} v2"), "unauthorized").await
