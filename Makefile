@@ -42,7 +42,8 @@ race: debian ## Check that the race of pushes and garbage collections notices a 
 soak: debian ## Run that race for an hour, and search the largest models of its protocol
 	WINDLASS_RACE_SECONDS=3600 $(CARGO_TEST) --test race -- --nocapture
 	$(CARGO_TEST) --test protocol_model -- --ignored --nocapture
-bench: binaries ## Compare garbage collections with those of others: the tables of docs/performance.md
+bench: binaries ## Compare servers and garbage collections with others: the tables of docs/performance.md
+	@e2e/bench/serve
 	@e2e/bench/gc
 generate: ## Rewrite the generated files: CRDs, chart copies, reference pages, golden files
 	UPDATE_GENERATED=1 $(CARGO_TEST)

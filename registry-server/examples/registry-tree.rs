@@ -2,7 +2,8 @@
 //! pushing them would take too long.
 //!
 //! Every image has a manifest, a configuration and ten layers of its own, of a few bytes each: what a garbage
-//! collection reads and how it walks does not depend on their size. One image in four has no tag.
+//! collection reads and how it walks does not depend on their size. One image in four has no tag. Blobs of a size of
+//! one's own come beside them, for those who measure pulls.
 
 #![expect(clippy::expect_used, reason = "a program for benches may fail with a panic")]
 
@@ -27,6 +28,9 @@ struct Arguments {
     /// How many repositories the images are dealt out to.
     #[arg(long)]
     repositories: usize,
+    /// Blobs of other sizes, `COUNTxBYTES`, in the repository `bench/blobs-BYTES`.
+    #[arg(long, value_parser = parse_blobs)]
+    blobs: Vec<(usize, usize)>,
     /// Where `docker/` is made.
     root: PathBuf,
 }
@@ -36,6 +40,13 @@ fn main() {
     let base = arguments.root.join("docker/registry/v2");
     let digests: Vec<String> =
         (0..arguments.images).map(|image| write_image(&base, &arguments, image)).collect();
+    for &(count, size) in &arguments.blobs {
+        let layers = base.join(format!("repositories/bench/blobs-{size}/_layers"));
+        for number in 0..count {
+            let digest = write_blob(&base, &noise(number, size));
+            link(&layers.join(digest.replace(':', "/")), &digest);
+        }
+    }
     let tagged: Vec<usize> = (0..arguments.images).filter(|image| image % 4 != 3).collect();
     for tag in 0..arguments.tags {
         let image = tagged[tag % tagged.len()];
@@ -43,6 +54,20 @@ fn main() {
         link(&tags.join("current"), &digests[image]);
         link(&tags.join("index").join(digests[image].replace(':', "/")), &digests[image]);
     }
+}
+
+fn parse_blobs(text: &str) -> Result<(usize, usize), String> {
+    let parsed =
+        text.split_once('x').and_then(|(count, size)| Some((count.parse().ok()?, size.parse().ok()?)));
+    parsed.ok_or_else(|| format!("{text:?} is not COUNTxBYTES"))
+}
+
+/// Bytes that cannot be compressed; others for another seed.
+fn noise(seed: usize, length: usize) -> Vec<u8> {
+    let block = |number: usize| Sha256::digest(format!("{seed} {length} {number}"));
+    let mut bytes: Vec<u8> = (0..length.div_ceil(32)).flat_map(block).collect();
+    bytes.truncate(length);
+    bytes
 }
 
 /// Writes all of an image but its tags, and gives its digest.
