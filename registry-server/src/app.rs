@@ -13,6 +13,9 @@ use crate::storage::{self, Filesystem, Memory, Observed, Storage};
 pub struct App {
     /// The OCI rules on the storage.
     pub registry: Registry,
+    /// The same on a storage that does all it is asked where it is asked: for what looks at thousands of directories,
+    /// in a thread of its own.
+    pub listings: Registry,
     /// Who may do what.
     pub auth: Auth,
     /// The pulls that are still to be written down.
@@ -60,19 +63,26 @@ impl App {
     /// When the storage or the file of users cannot be opened.
     pub fn build(config: &Config) -> Result<Self, Error> {
         let metrics = Arc::new(Metrics::new());
-        let (driver, inner): (_, Arc<dyn Storage>) = match &config.storage.driver {
+        let (driver, inner, blocking): (_, Arc<dyn Storage>, Arc<dyn Storage>) = match &config.storage.driver
+        {
             Driver::Filesystem(filesystem) => {
                 let opened = Filesystem::open(&filesystem.rootdirectory).map_err(Error::Storage)?;
-                ("filesystem", Arc::new(opened))
+                ("filesystem", Arc::new(opened.clone()), Arc::new(opened.for_job()))
             }
-            Driver::Inmemory(_) => ("inmemory", Arc::new(Memory::default())),
+            Driver::Inmemory(_) => {
+                let memory = Memory::default();
+                ("inmemory", Arc::new(memory.clone()), Arc::new(memory))
+            }
         };
-        let observer = Arc::clone(&metrics);
-        let storage = Observed::new(inner, move |action, duration| {
-            observer.storage_action(driver, action.as_str(), duration);
-        });
+        let observed = |storage| {
+            let observer = Arc::clone(&metrics);
+            Arc::new(Observed::new(storage, move |action, duration| {
+                observer.storage_action(driver, action.as_str(), duration);
+            }))
+        };
         Ok(Self {
-            registry: Registry::new(Arc::new(storage)).with_validation(config.validation.manifests.clone()),
+            listings: Registry::new(observed(blocking)),
+            registry: Registry::new(observed(inner)).with_validation(config.validation.manifests.clone()),
             auth: Auth::new(config)?,
             pulls: PendingPulls::default(),
             metrics,

@@ -3,6 +3,8 @@
 use http::Response;
 use http::request::Parts;
 use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 
 use super::body::Body;
 use super::error::Error;
@@ -18,7 +20,9 @@ pub(super) async fn get(app: &App, parts: &Parts) -> Result<Response<Body>, Erro
     let most = app.settings.max_catalog_entries;
     let limit = page_size(parts)?.map_or(most, |n| n.min(most));
     let last = parameter(parts, "last");
-    let page = app.registry.list_repositories(last.as_deref(), limit).await?;
+    let (registry, runtime) = (app.listings.clone(), Handle::current());
+    let page = spawn_blocking(move || runtime.block_on(registry.list_repositories(last.as_deref(), limit)));
+    let page = page.await.map_err(Error::Listing)??;
     let names: Vec<&str> = page.entries.iter().map(RepositoryName::as_str).collect();
     let mut response = respond_json(&json!({ "repositories": names }));
     if let (true, Some(last)) = (page.more, names.last()) {

@@ -72,6 +72,9 @@ pub(super) enum Error {
     /// A manifest's body broke off.
     #[error("the request's body broke off")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The thread that was to make a list broke off.
+    #[error("the list could not be made")]
+    Listing(#[source] tokio::task::JoinError),
     /// What the registry's rules refuse.
     #[error(transparent)]
     Registry(#[from] registry::Error),
@@ -102,6 +105,7 @@ impl Error {
             }
             Self::ManifestTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
             Self::Body(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
+            Self::Listing(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
             Self::Registry(error) => registry_kind(error),
         }
     }

@@ -47,6 +47,9 @@ impl Registry {
             Reference::Tag(tag) => self.resolve_tag(name, tag).await?.ok_or_else(unknown)?,
             Reference::Digest(digest) => digest.clone(),
         };
+        if let Some(manifest) = self.cached_manifest(name, &digest).await? {
+            return Ok(manifest);
+        }
         let revision = Key::RevisionLink(name, &digest);
         let linked = self.find_link(revision).await?;
         if linked.is_none() && matches!(reference, Reference::Digest(_)) {
@@ -59,7 +62,11 @@ impl Registry {
             self.write_link(revision, &digest).await?;
         }
         match Manifest::media_type_of(&bytes) {
-            Ok(media_type) => Ok(StoredManifest { digest, media_type, bytes }),
+            Ok(media_type) => {
+                let manifest = StoredManifest { digest, media_type, bytes };
+                self.cache.keep(&manifest, linked.as_ref().unwrap_or(&manifest.digest));
+                Ok(manifest)
+            }
             Err(source) => Err(Error::ManifestDamaged { digest, source }),
         }
     }

@@ -3,11 +3,12 @@
 //! This layer knows digests, links and manifests. It knows neither HTTP nor paths.
 //!
 //! Two rules hold everywhere: content is stored before the links that make it part of a repository, and no
-//! state is kept in memory, so that any process on the same storage can answer the next request.
+//! state is kept in memory but what a digest names, so that any process on the same storage can answer the next request.
 
 mod blobs;
 mod catalog;
 mod inventory;
+mod manifest_cache;
 mod manifests;
 mod pulls;
 mod quarantine;
@@ -25,6 +26,8 @@ pub use quarantine::Instance;
 pub use referrers::Relation;
 pub use uploads::{Chunk, UploadSession};
 
+use manifest_cache::ManifestCache;
+
 use crate::config::ManifestValidation;
 use crate::storage::{self, Durability, Key, Storage};
 use crate::types::manifest::ParseManifestError;
@@ -36,6 +39,7 @@ pub struct Registry {
     storage: Arc<dyn Storage>,
     /// What of a manifest must be there when it is pushed.
     validation: Arc<ManifestValidation>,
+    cache: Arc<ManifestCache>,
 }
 
 /// Why the registry refuses a request: one variant for each meaning that a client can act on.
@@ -153,7 +157,7 @@ impl Registry {
     /// A registry on the given storage.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>) -> Self {
-        Self { storage, validation: Arc::default() }
+        Self { storage, validation: Arc::default(), cache: Arc::default() }
     }
 
     /// The same registry, which asks this of manifests that are pushed.

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use rustix::fs::FlockOperation;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::layout::SIDE_DIRECTORY;
@@ -154,8 +155,7 @@ impl Storage for Filesystem {
     async fn read(&self, key: Key<'_>) -> Result<Bytes> {
         self.inline(key, |path| {
             let mut file = File::open(path).map_err(|error| ("open", error))?;
-            let size = file.metadata().map_err(|error| ("stat", error))?.len();
-            walk::read_whole(&mut file, size).map_err(|error| ("read", error))
+            walk::read_whole(&mut file).map_err(|error| ("read", error))
         })
     }
 
@@ -177,7 +177,7 @@ impl Storage for Filesystem {
         if actual != offset {
             return Err(Error::OffsetMismatch { path: key.to_string(), expected: offset, actual });
         }
-        let mut writer = ChunkWriter { file, end: offset, gathered: BytesMut::new() };
+        let mut writer = ChunkWriter { file, end: offset, gathered: BytesMut::new(), writing: None };
         let received = loop {
             match body.next().await {
                 None => break Ok(()),
@@ -319,31 +319,45 @@ impl Storage for Filesystem {
     }
 }
 
-/// Gathers small chunks so that the file is written in few and large calls, off the async threads.
+/// Gathers small chunks so that the file is written in few and large calls, off the async threads: while one is written,
+/// the next is received and hashed.
 struct ChunkWriter {
     file: Arc<File>,
     end: u64,
     gathered: BytesMut,
+    /// The write that goes on; it gives its buffer back.
+    writing: Option<JoinHandle<io::Result<BytesMut>>>,
 }
 
 impl ChunkWriter {
     async fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.gathered.extend_from_slice(chunk);
-        if self.gathered.len() >= WRITE_SIZE { self.flush().await } else { Ok(()) }
+        if self.gathered.len() >= WRITE_SIZE { self.begin_write().await } else { Ok(()) }
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        if self.gathered.is_empty() {
-            return Ok(());
+        if !self.gathered.is_empty() {
+            self.begin_write().await?;
         }
-        let (file, bytes, offset) = (Arc::clone(&self.file), std::mem::take(&mut self.gathered), self.end);
+        self.end_write().await.map(drop)
+    }
+
+    async fn begin_write(&mut self) -> io::Result<()> {
+        let empty = self.end_write().await?;
+        let (file, bytes, offset) =
+            (Arc::clone(&self.file), std::mem::replace(&mut self.gathered, empty), self.end);
         self.end += bytes.len() as u64;
-        let written =
-            tokio::task::spawn_blocking(move || file.write_all_at(&bytes, offset).map(|()| bytes)).await;
-        // The buffer comes back, so that an upload allocates once.
-        self.gathered = written.map_err(io::Error::other)??;
-        self.gathered.clear();
+        let write = move || file.write_all_at(&bytes, offset).map(|()| bytes);
+        self.writing = Some(tokio::task::spawn_blocking(write));
         Ok(())
+    }
+
+    /// Waits for the write that goes on and gives its buffer, so that an upload allocates twice.
+    async fn end_write(&mut self) -> io::Result<BytesMut> {
+        let Some(writing) = self.writing.take() else { return Ok(BytesMut::new()) };
+        let mut buffer = writing.await.map_err(io::Error::other)??;
+        buffer.clear();
+        Ok(buffer)
     }
 }
 

@@ -141,9 +141,16 @@ fn read(directory: &File, path: &str) -> io::Result<Bytes> {
 }
 
 /// Reads a file that is written whole and then never changed.
-pub(super) fn read_whole(file: &mut File, size: u64) -> io::Result<Bytes> {
-    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
-    file.read_exact(&mut bytes)?;
+pub(super) fn read_whole(file: &mut File) -> io::Result<Bytes> {
+    let mut start = [0; LONGEST_LINK];
+    let length = file.read(&mut start)?;
+    if length < start.len() {
+        // A link: its size need not be asked for.
+        return Ok(Bytes::copy_from_slice(&start[..length]));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?);
+    bytes.extend_from_slice(&start);
+    file.read_to_end(&mut bytes)?;
     Ok(bytes.into())
 }
 
