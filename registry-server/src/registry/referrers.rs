@@ -112,20 +112,20 @@ impl Registry {
         let known = optional(self.storage.read(Key::ReferrersKnown(name)).await)?.unwrap_or_default();
         let known: HashSet<&str> = std::str::from_utf8(&known).unwrap_or_default().lines().collect();
         let (mut looked_into, unknown): (Vec<_>, Vec<_>) =
-            present.into_iter().partition(|digest| known.contains(digest.to_string().as_str()));
-        let (mut found, mut kept) = (Vec::new(), true);
-        for digest in &unknown {
-            let Some(bytes) = self.peek_manifest(name, digest).await? else { continue };
-            if let Some((subject, _)) = Referrer::of(digest, &bytes) {
-                let relation = Relation { subject, referrer: digest.clone() };
+            present.into_iter().partition(|digest| known.contains(digest.as_str()));
+        let (mut found, mut kept, known) = (Vec::new(), true, looked_into.len());
+        for text in &unknown {
+            let Ok(digest) = text.parse() else { continue };
+            let Some(bytes) = self.peek_manifest(name, &digest).await? else { continue };
+            if let Some((subject, _)) = Referrer::of(&digest, &bytes) {
+                let relation = Relation { subject, referrer: digest };
                 kept = kept && self.record_referrer(name, &relation).await.is_ok();
                 found.push(relation);
             }
-            looked_into.push(digest.clone());
+            looked_into.push(text.clone());
         }
-        if kept && !unknown.is_empty() {
-            let list: Vec<String> = looked_into.iter().map(Digest::to_string).collect();
-            let list = list.join("\n");
+        if kept && looked_into.len() > known {
+            let list = looked_into.join("\n");
             let written = self.storage.put(Key::ReferrersKnown(name), list.as_bytes(), Durability::Process);
             if let Err(error) = written.await {
                 tracing::debug!(repository = %name, %error, "the list of known manifests is not kept");
@@ -134,14 +134,12 @@ impl Registry {
         Ok(found)
     }
 
-    async fn revision_names(&self, name: &RepositoryName) -> Result<Vec<Digest>> {
+    /// The digests of a repository's manifests as text: there may be many, and most need not be understood.
+    async fn revision_names(&self, name: &RepositoryName) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let entries = optional(self.storage.list(Key::Revisions(name, algorithm)).await)?;
-            let digests = entries.into_iter().flatten();
-            names.extend(
-                digests.filter_map(|entry| format!("{algorithm}:{}", entry.name).parse::<Digest>().ok()),
-            );
+            names.extend(entries.into_iter().flatten().map(|entry| format!("{algorithm}:{}", entry.name)));
         }
         Ok(names)
     }
