@@ -1,6 +1,7 @@
 //! The composition root: settings in, services out. Nothing is global.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::{self, Auth};
 use crate::config::{Config, Driver};
@@ -33,6 +34,8 @@ pub struct Settings {
     pub prefix: String,
     /// What comes before the path in a `Location`: nothing, or a scheme and host.
     pub location_base: String,
+    /// How long a client may let the server wait for the next bytes of a body.
+    pub client_timeout: Duration,
     /// Whether content may be deleted.
     pub delete_enabled: bool,
     /// Whether nothing may change.
@@ -113,6 +116,7 @@ impl Settings {
         Self {
             prefix: http.prefix.clone(),
             location_base: host.trim_end_matches('/').to_owned(),
+            client_timeout: http.clienttimeout,
             delete_enabled: config.storage.delete.enabled,
             read_only: config.storage.maintenance.readonly.enabled,
             max_catalog_entries: config.catalog.maxentries,

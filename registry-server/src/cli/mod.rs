@@ -12,6 +12,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -138,8 +139,16 @@ fn serve(file: &Path) -> Result<(), Failure> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    raise_file_limit();
     runtime()?.block_on(serve_until_signal(&config))?;
     Ok(())
+}
+
+/// Takes all file descriptors that the system allows, one for each connection and each blob on its way. The lower limit
+/// that is on by default is there for programs that use select(2).
+fn raise_file_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 async fn serve_until_signal(config: &Config) -> anyhow::Result<()> {

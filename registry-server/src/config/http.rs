@@ -33,6 +33,11 @@ pub struct Http {
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub draintimeout: Duration,
+    /// Time that a client may let the server wait: for the head of a request, for the next bytes of a body, for taking
+    /// the next bytes of an answer. Then its connection is closed; an upload can be gone on with on another one.
+    #[serde(serialize_with = "duration::serialize", deserialize_with = "more_than_nothing")]
+    #[schemars(schema_with = "duration::schema")]
+    pub clienttimeout: Duration,
     /// Headers added to every answer of the API, a list of values for each name.
     #[serde(deserialize_with = "sendable_headers")]
     pub headers: BTreeMap<String, Vec<String>>,
@@ -53,6 +58,7 @@ impl Default for Http {
             prefix: "/".to_owned(),
             relativeurls: true,
             draintimeout: Duration::from_secs(25),
+            clienttimeout: Duration::from_secs(60),
             headers: BTreeMap::new(),
             tls: None,
             debug: Debug::default(),
@@ -163,6 +169,15 @@ fn path_between_slashes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<St
     }
     let found = serde::de::Unexpected::Str(&path);
     Err(D::Error::invalid_value(found, &"a path that begins and ends with a slash"))
+}
+
+fn more_than_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let time = duration::deserialize(deserializer)?;
+    if time.is_zero() {
+        Err(D::Error::custom("no client is that fast, give it some seconds"))
+    } else {
+        Ok(time)
+    }
 }
 
 fn sendable_headers<'de, D: Deserializer<'de>>(

@@ -45,7 +45,7 @@ impl Dispatcher {
         peer: Option<SocketAddr>,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let body = RequestBody::new(body, &parts.headers);
+        let body = RequestBody::new(body, &parts.headers, self.app.settings.client_timeout);
         let path = parts.uri.path();
         let route = match path.strip_prefix(&self.app.settings.prefix) {
             // Load balancers ask for `/` to see whether the server lives.

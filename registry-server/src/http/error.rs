@@ -151,6 +151,9 @@ impl Error {
                 Self::Registry(registry::Error::Storage(storage::Error::OutOfSpace { .. })) => {
                     "the registry has no space left".to_owned()
                 }
+                Self::Registry(registry::Error::Storage(storage::Error::ReadOnly { .. })) => {
+                    "the registry's storage takes no writes".to_owned()
+                }
                 _ => "the registry failed to answer, see its log".to_owned(),
             };
         }
@@ -211,8 +214,11 @@ fn registry_kind(error: &registry::Error) -> (StatusCode, &'static str) {
         E::ManifestInvalid(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
         E::ManifestBlobUnknown { .. } => (StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN"),
         E::Storage(storage::Error::OutOfSpace { .. }) => (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE"),
-        // Somebody was stopped in the middle of what takes microseconds; it is for the client to try again.
-        E::Storage(storage::Error::Busy { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+        // Somebody was stopped in the middle of what takes microseconds, or a volume is out of order: it is for the client
+        // to try again.
+        E::Storage(storage::Error::Busy { .. } | storage::Error::ReadOnly { .. }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE")
+        }
         E::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
     }
 }

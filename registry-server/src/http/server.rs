@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::Body;
@@ -22,8 +23,8 @@ use super::tls::{self, Tls};
 use crate::app::App;
 use crate::config::{Config, Http};
 
-/// How long a client may take to send a request's head, and to shake hands over TLS.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long those may take to send a request's head who operate the server.
+const OPERATIONS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How much of an upload over HTTP/2 may be under way: the default of 64 KiB waits for the client all the time.
 const HTTP2_WINDOW: u32 = 4 * 1024 * 1024;
@@ -68,7 +69,7 @@ pub async fn serve(app: Arc<App>, config: &Config, stop: impl Future<Output = ()
     let prometheus = &config.http.debug.prometheus;
     let metrics = prometheus.enabled.then(|| (prometheus.path.clone(), Arc::clone(&app.metrics)));
     let operations = Operations { health: Arc::clone(&health), metrics };
-    let connections = Connections::new(dispatcher, tls.clone());
+    let connections = Connections::new(dispatcher, tls.clone(), config.http.clienttimeout);
     tokio::select! {
         () = stop => {}
         _ = accept(&listener, &connections) => {}
@@ -94,23 +95,30 @@ struct Connections {
     tls: Option<Arc<Tls>>,
     protocol: auto::Builder<TokioExecutor>,
     graceful: GracefulShutdown,
+    /// How long a client may let the server wait.
+    timeout: Duration,
 }
 
 impl Connections {
-    fn new(dispatcher: Arc<Dispatcher>, tls: Option<Arc<Tls>>) -> Self {
+    fn new(dispatcher: Arc<Dispatcher>, tls: Option<Arc<Tls>>, timeout: Duration) -> Self {
         let mut protocol = auto::Builder::new(TokioExecutor::new());
-        protocol.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        protocol.http1().timer(TokioTimer::new()).header_read_timeout(timeout);
         protocol
             .http2()
             .timer(TokioTimer::new())
             .initial_stream_window_size(HTTP2_WINDOW)
             .initial_connection_window_size(HTTP2_WINDOW)
-            .keep_alive_interval(HEAD_TIMEOUT);
-        Self { dispatcher, tls, protocol, graceful: GracefulShutdown::new() }
+            .keep_alive_interval(timeout);
+        Self { dispatcher, tls, protocol, graceful: GracefulShutdown::new(), timeout }
     }
 
     /// Serves one connection beside all others.
     fn spawn(&self, stream: Stream, peer: Option<SocketAddr>) {
+        if let Stream::Tcp(stream) = &stream {
+            // The system closes a connection whose client takes nothing for so long. Where it cannot, it stays open.
+            let milliseconds = u32::try_from(self.timeout.as_millis()).unwrap_or(u32::MAX);
+            let _ = set_tcp_user_timeout(stream, milliseconds);
+        }
         match (stream, &self.tls) {
             (Stream::Tcp(stream), None) => {
                 let stream = FileStream::new(stream);
@@ -143,9 +151,9 @@ impl Connections {
     ) {
         let (acceptor, protocol) = (tls.acceptor(), self.protocol.clone());
         let answers = Answers { dispatcher: Arc::clone(&self.dispatcher), segments: None, peer };
-        let watcher = self.graceful.watcher();
+        let (watcher, timeout) = (self.graceful.watcher(), self.timeout);
         tokio::spawn(async move {
-            match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+            match tokio::time::timeout(timeout, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     let protocol = if is_http2 { protocol.http2_only() } else { protocol.http1_only() };
@@ -230,7 +238,7 @@ async fn serve_operations(listener: Option<&Listener>, operations: Operations) -
         });
         tokio::spawn(async move {
             let mut protocol = hyper::server::conn::http1::Builder::new();
-            protocol.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            protocol.timer(TokioTimer::new()).header_read_timeout(OPERATIONS_TIMEOUT);
             let _ = protocol.serve_connection(TokioIo::new(stream), service).await;
         });
     }

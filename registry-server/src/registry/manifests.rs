@@ -16,6 +16,10 @@ use crate::types::{
     Algorithm, Descriptor, Digest, Hasher, Manifest, ManifestMediaType, Reference, RepositoryName, Tag,
 };
 
+/// How many absent references are looked for before a manifest is refused: enough for a client that sends what it is told
+/// to lack, and not the millions that an index can list.
+const MOST_MISSING: usize = 100;
+
 /// A manifest as it is served.
 #[derive(Clone, Debug)]
 pub struct StoredManifest {
@@ -202,6 +206,9 @@ impl Registry {
         let mut is_pushed = true;
         while let Some(manifest) = pending.pop() {
             for blob in manifest.blobs() {
+                if absent.is_enough() {
+                    return Ok(absent);
+                }
                 if seen.insert(blob.clone()) && !self.has_blob(name, blob).await? {
                     match self.validation.blobs {
                         Blobs::Required => absent.needed.push(blob.clone()),
@@ -210,6 +217,9 @@ impl Registry {
                 }
             }
             for Descriptor { digest: child, platform, .. } in manifest.children() {
+                if absent.is_enough() {
+                    return Ok(absent);
+                }
                 if !seen.insert(child.clone()) {
                     continue;
                 }
@@ -263,6 +273,11 @@ struct Absent {
 }
 
 impl Absent {
+    /// Whether it is known that the manifest is refused, and why.
+    fn is_enough(&self) -> bool {
+        self.needed.len() >= MOST_MISSING
+    }
+
     /// Refuses the manifest if anything that it needs is absent.
     fn refuse(&self) -> Result<()> {
         let missing = self.needed.clone();

@@ -449,6 +449,7 @@ fn sort((operation, source): Failure, path: &dyn std::fmt::Display) -> Error {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::NotFound { path },
         io::ErrorKind::WouldBlock => Error::Busy { path },
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::OutOfSpace { operation, path },
+        io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly { operation, path },
         _ => Error::Io { operation, path, source },
     }
 }

@@ -67,6 +67,14 @@ pub enum Error {
         /// Path of the key, relative to the storage's root.
         path: String,
     },
+    /// The file system takes no writes.
+    #[error("the file system is read-only: failed to {operation} {path}")]
+    ReadOnly {
+        /// What was being done.
+        operation: &'static str,
+        /// Path of the key, relative to the storage's root.
+        path: String,
+    },
     /// Anything else that the operating system reports.
     #[error("failed to {operation} {path}")]
     Io {

@@ -146,6 +146,8 @@ impl Manifest {
         if !fits {
             return Err(ParseManifestError::Shape(media_type));
         }
+        // A garbage collection reads more fields than these, and stops at a manifest that it cannot read.
+        References::of(&bytes)?;
         Ok(Self { bytes, media_type, view })
     }
 

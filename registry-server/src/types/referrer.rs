@@ -29,15 +29,21 @@ pub struct Referrer {
     pub annotations: Option<Value>,
 }
 
-/// The fields of a manifest of any kind that its descriptor repeats, and its subject.
+/// The fields of a manifest of any kind that were checked when it was pushed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields {
     media_type: Option<String>,
-    artifact_type: Option<String>,
     config: Option<Config>,
     manifests: Option<IgnoredAny>,
     subject: Option<Descriptor>,
+}
+
+/// The fields that nothing depends on: a manifest is listed without them when they are not well formed.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Remarks {
+    artifact_type: Option<String>,
     annotations: Option<Value>,
 }
 
@@ -55,6 +61,7 @@ impl Referrer {
     pub fn of(digest: &Digest, bytes: &Bytes) -> Option<(Digest, Self)> {
         let fields: Fields = serde_json::from_slice(bytes).ok()?;
         let subject = fields.subject?.digest;
+        let remarks: Remarks = serde_json::from_slice(bytes).unwrap_or_default();
         let stated = |text: Option<String>| text.filter(|text| !text.is_empty());
         let media_type = match (&fields.media_type, fields.manifests) {
             (Some(media_type), _) if !media_type.is_empty() => media_type,
@@ -65,9 +72,9 @@ impl Referrer {
             media_type: media_type.to_owned(),
             digest: digest.clone(),
             size: bytes.len() as u64,
-            artifact_type: stated(fields.artifact_type)
+            artifact_type: stated(remarks.artifact_type)
                 .or_else(|| stated(fields.config.map(|config| config.media_type))),
-            annotations: fields.annotations.filter(Value::is_object),
+            annotations: remarks.annotations.filter(Value::is_object),
         };
         Some((subject, referrer))
     }
@@ -129,5 +136,18 @@ mod tests {
         }
         let odd = of(&json!({"subject": subject(), "annotations": [1]})).unwrap();
         assert_eq!(odd.1.annotations, None);
+    }
+
+    /// Its push was acknowledged with the header that says that it is listed.
+    #[test]
+    fn a_referrer_whose_remarks_cannot_be_read_is_listed_without_them() {
+        let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+        for remark in ["\"artifactType\":7".to_owned(), format!("\"annotations\":{{\"a\":{deep}}}")] {
+            let manifest =
+                format!("{{\"config\":{{\"mediaType\":\"x/y\"}},\"subject\":{},{remark}}}", subject());
+            let (about, referrer) = Referrer::of(&digest("own"), &Bytes::from(manifest)).unwrap();
+            assert_eq!(about, digest("subject"));
+            assert_eq!((referrer.artifact_type.as_deref(), referrer.annotations), (Some("x/y"), None));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes on a socket, for what no HTTP library would send: bodies that end early, lengths that lie.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -30,6 +30,23 @@ impl Socket {
             head.extend(byte);
         }
         String::from_utf8(head).expect("a head in ASCII")
+    }
+}
+
+impl Socket {
+    /// Whether the server still takes this.
+    pub(crate) fn is_open_for(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).is_ok()
+    }
+
+    /// All that comes until the server closes the connection, which it has to.
+    pub(crate) fn read_to_end(&mut self) -> String {
+        let mut answer = Vec::new();
+        match self.0.read_to_end(&mut answer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the connection stays open"),
+            // A server that has not read all that was sent closes by a reset.
+            _ => String::from_utf8_lossy(&answer).into_owned(),
+        }
     }
 }
 

@@ -33,6 +33,25 @@ impl TestServer {
 
     /// A server on a directory that may hold a tree already, or may be in use by another server.
     pub(crate) fn start_in(directory: &Arc<TempDir>, settings: Value) -> Self {
+        Self::start_with(directory, settings, |serve| serve)
+    }
+
+    /// A server in a mount namespace of its own, for which a shell has run `commands` first; `$ROOT` is the directory
+    /// of the storage.
+    pub(crate) fn start_after(commands: &str, directory: &Arc<TempDir>, settings: Value) -> Self {
+        let root = root_in(directory.path());
+        fs::create_dir_all(&root).expect("make the directory of the storage");
+        Self::start_with(directory, settings, |serve| {
+            let mut shell = Command::new("unshare");
+            // Each step becomes the next one, so that the process that is spawned is the server in the end.
+            let script = format!("{commands}\nexec \"$@\"");
+            shell.args(["--mount", "sh", "-euc", &script, "sh"]).env("ROOT", root);
+            shell.arg(serve.get_program()).args(serve.get_args());
+            shell
+        })
+    }
+
+    fn start_with(directory: &Arc<TempDir>, settings: Value, wrap: impl FnOnce(Command) -> Command) -> Self {
         let file = Files::of(directory.path());
         // Others, such as a collector, may read it at this moment: it is replaced whole.
         let written = file.configuration.with_extension("new");
@@ -40,7 +59,7 @@ impl TestServer {
             .expect("write the configuration");
         fs::rename(&written, &file.configuration).expect("put the configuration in place");
         let logged_before = fs::read_to_string(&file.log).map_or(0, |log| log.len());
-        let mut process = spawn(&file);
+        let mut process = spawn(&file, wrap);
         let (address, debug_address) = addresses(&mut process, &file.log, logged_before);
         Self { directory: Arc::clone(directory), settings, process, address, debug_address }
     }
@@ -109,6 +128,12 @@ impl TestServer {
     /// `storage.filesystem.rootdirectory`.
     pub(crate) fn root(&self) -> PathBuf {
         root_in(self.directory.path())
+    }
+
+    /// The same as the server sees it, with what is mounted there in its namespace.
+    pub(crate) fn root_inside(&self) -> PathBuf {
+        let seen = PathBuf::from(format!("/proc/{}/root", self.id()));
+        seen.join(self.root().strip_prefix("/").expect("an absolute path"))
     }
 
     /// All that was logged by every process that ran on the directory.
@@ -182,11 +207,11 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
-fn spawn(file: &Files) -> Child {
+fn spawn(file: &Files, wrap: impl FnOnce(Command) -> Command) -> Child {
     let log = File::options().create(true).append(true).open(&file.log).expect("open the log");
-    Command::new(BINARY)
-        .arg("serve")
-        .arg(&file.configuration)
+    let mut serve = Command::new(BINARY);
+    serve.arg("serve").arg(&file.configuration);
+    wrap(serve)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a second handle of the log"))
         .stderr(log)

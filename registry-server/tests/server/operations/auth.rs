@@ -101,6 +101,30 @@ async fn a_changed_password_file_is_taken_up_without_a_restart() {
     assert_eq!(status("alice", "new password").await, 200);
 }
 
+/// Neither those that are right nor those that are not.
+#[tokio::test]
+async fn credentials_are_never_logged() {
+    let (server, image) = server_with_users(json!({"log": {"level": "debug"}})).await;
+    let mut client = server.client();
+    let wrong =
+        [basic("alice", "looking-glass"), "Basic looking:glass".to_owned(), "Bearer looking".to_owned()];
+    for credentials in &wrong {
+        for request in every_request(&image) {
+            assert_eq!(client.send(request.with("authorization", credentials)).await.status, 401);
+        }
+    }
+    let last = "/v2/operations/auth/manifests/nothing";
+    assert_eq!(client.send(get(last).basic("alice", "wonderland")).await.status, 404);
+    eventually("all is logged", || async { server.log().contains(last) }).await;
+    let log = server.log();
+    let right = basic("alice", "wonderland");
+    let encoded =
+        wrong.iter().chain([&right]).filter_map(|value| value.split_once(' ')).map(|(_, encoded)| encoded);
+    for secret in encoded.chain(["wonderland", "looking"]) {
+        assert!(!log.contains(secret), "{secret} in:\n{log}");
+    }
+}
+
 fn replace(file: &Path, content: &str) {
     let new = file.with_extension("new");
     fs::write(&new, content).unwrap();

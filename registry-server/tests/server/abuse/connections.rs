@@ -1,0 +1,43 @@
+//! More connections than anybody needs.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::client::get;
+use crate::harness::server::{TestServer, eventually};
+
+/// As many as the least of what systems allow a process by default, but for what tests need besides.
+const IDLE: usize = 2000;
+
+/// Programs begin with a limit of 1,024 open files on most systems and may raise it.
+#[tokio::test]
+async fn thousands_of_idle_connections_keep_nobody_out() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    let directory = Arc::new(TempDir::new().unwrap());
+    let server = TestServer::start_after("ulimit -S -n 256", &directory, json!({}));
+    let memory = server.most_memory_kib();
+    let idle: Vec<TcpStream> = (0..IDLE).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    for _ in 0..20 {
+        assert_eq!(server.client().send(get("/v2/")).await.status, 200);
+    }
+    let each = (server.most_memory_kib() - memory) / IDLE as u64;
+    assert!(each < 32, "{each} KiB for each connection");
+    drop(idle);
+}
+
+/// What cannot be accepted waits; the server gives up those that say nothing, and then takes it.
+#[tokio::test]
+async fn a_server_out_of_file_descriptors_comes_back_by_itself() {
+    let directory = Arc::new(TempDir::new().unwrap());
+    let settings = json!({"http": {"clienttimeout": "1s"}});
+    let server = TestServer::start_after("ulimit -n 64", &directory, settings);
+    let idle: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    eventually("it runs out of them", || async { server.log().contains("could not be accepted") }).await;
+    assert_eq!(server.client().send(get("/v2/")).await.status, 200);
+    drop(idle);
+}
