@@ -51,7 +51,7 @@ async fn kubectl_shows_what_matters() -> Outcome {
         };
         let shown = get(&["reg"]).await?;
         let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows[0], ["NAME", "READY", "REASON", "URL", "REPLICAS", "AGE"], "{shown}");
+        assert_eq!(rows[0], ["NAME", "READY", "REASON", "URL", "REPLICAS", "USED", "AGE"], "{shown}");
         let url = format!("https://registry.{}.svc:5000", namespace.name);
         assert_eq!(rows[1][..5], ["registry", "True", "Available", &url, "1"], "{shown}");
         assert_eq!(get(&["oci", "--output", "name"]).await?.trim(), "registry.windlass.dev/registry");
