@@ -13,6 +13,9 @@ CARGO_TEST := cargo test --workspace --locked
 ARCH ?= amd64
 TARGET := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 SCRIPTS = $(shell git ls-files -co --exclude-standard | while read -r f; do [ -f "$$f" ] && head -c 64 "$$f" | grep -aq '^\#!.*bash\|shellcheck shell=bash' && echo "$$f"; done)
+FUZZ := $(WINDLASS_CACHE)/tools/cargo-fuzz-0.13.2/bin/cargo-fuzz
+# How long `make fuzz` tries each target.
+FUZZ_SECONDS ?= 60
 DENY := $(WINDLASS_CACHE)/tools/cargo-deny-0.20.2/bin/cargo-deny
 
 .PHONY: help
@@ -25,7 +28,7 @@ run: ## Start a registry on a cluster, push an image, run it in a Pod (local clu
 stop: ## Remove all that `make run` has started
 	@e2e/run stop
 
-.PHONY: test lint fmt unit race soak bench deny advisories generate
+.PHONY: test lint fmt unit race soak fuzz bench deny advisories generate
 test: lint unit race chart deny clients e2e conformance ## Run everything that must pass
 fmt: ## Format the code
 	cargo fmt --all
@@ -42,6 +45,14 @@ race: debian ## Check that the race of pushes and garbage collections notices a 
 soak: debian ## Run that race for an hour, and search the largest models of its protocol
 	WINDLASS_RACE_SECONDS=3600 $(CARGO_TEST) --test race -- --nocapture
 	$(CARGO_TEST) --test protocol_model -- --ignored --nocapture
+# Nightly's address sanitizer would find nothing in a program without `unsafe`.
+fuzz: $(FUZZ) ## Try what comes from outside with inputs that nobody thinks of, FUZZ_SECONDS each
+	cd registry-server && for target in $$(ls fuzz/seeds); do \
+	  mkdir -p $(WINDLASS_CACHE)/fuzz/corpus/$$target; \
+	  env -u CARGO_TARGET_DIR RUSTC_BOOTSTRAP=1 PATH=$(dir $(FUZZ)):$$PATH cargo fuzz run -s none \
+	    --fuzz-dir fuzz --target-dir $(WINDLASS_CACHE)/fuzz/target $$target \
+	    $(WINDLASS_CACHE)/fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS); \
+	done
 bench: binaries ## Compare servers and garbage collections with others: the tables of docs/performance.md
 	@e2e/bench/serve
 	@e2e/bench/gc
@@ -50,6 +61,8 @@ generate: ## Rewrite the generated files: CRDs, chart copies, reference pages, g
 	UPDATE_GENERATED=1 charts/tests/run
 deny: $(DENY) ## Check the licences and sources of all dependencies
 	$(DENY) check licenses bans sources
+$(FUZZ):
+	env -u CARGO_TARGET_DIR cargo install --debug --locked --version 0.13.2 --root $(@D)/.. cargo-fuzz
 advisories: $(DENY) ## Check the dependencies against RustSec's database (network)
 	$(DENY) check advisories
 $(DENY):

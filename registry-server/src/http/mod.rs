@@ -34,6 +34,14 @@ pub use server::{ServeError, serve};
 
 use body::Body;
 
+/// The repository that a path names, without the server's prefix: the way in for the fuzz target `routes`, which is the
+/// only program with this function.
+#[cfg(fuzzing)]
+#[must_use]
+pub fn repository_of_path(method: &http::Method, path: &str) -> Option<crate::types::RepositoryName> {
+    route::Route::parse(method, path).ok()?.repository().cloned()
+}
+
 /// An answer with a JSON body.
 fn respond_json(value: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(value.to_string()));
