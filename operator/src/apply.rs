@@ -1,4 +1,4 @@
-//! Fourth step: the only writer of children.
+//! Fourth step: the only writer of children. The fifth writes through here too, see [`status()`].
 //!
 //! # Expected flow
 //! Children are written one after another in the order of [`Kind`], because a Pod must find what it mounts; then those
@@ -9,8 +9,11 @@
 //! at any point. An object that already holds everything wanted, and was last applied in just that form, is not written:
 //! when nothing has changed, no request is made and no resource version moves. A claim is never deleted.
 
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Client, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+};
+use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::children::{Child, Key, Kind, Live, Ownership, ownership};
@@ -134,6 +137,25 @@ async fn write(
     let moved = after.resource_version() != version;
     live.insert(*kind, after);
     Ok(Some(if moved { change } else { Change::Unchanged }))
+}
+
+/// Writes `status` to the object of kind `K` that has `metadata`. The `manager` owns the fields that it holds, and no others.
+///
+/// # Errors
+/// The API server's.
+pub async fn status<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    metadata: &ObjectMeta,
+    status: &Value,
+    manager: &str,
+) -> Result<(), kube::Error> {
+    let resource = ApiResource::erase::<K>(&());
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
+    let object = json!({ "apiVersion": K::api_version(&()), "kind": K::kind(&()), "status": status });
+    let params = PatchParams::apply(manager).force();
+    let name = metadata.name.as_deref().unwrap_or_default();
+    api.patch_status(name, &params, &Patch::Apply(&object)).await.map(|_| ())
 }
 
 /// Writes `wanted` over an object that somebody else has changed so that an apply cannot mend it: a list to which an

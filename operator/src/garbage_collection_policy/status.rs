@@ -5,8 +5,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use super::dereference::Found;
@@ -20,7 +19,7 @@ use crate::api::garbage_collection_status::{
     LastRun, WORKLOADS_PROTECTED,
 };
 use crate::api::status::{READY, RECONCILING, STALLED};
-use crate::{conditions, names};
+use crate::{apply, conditions, names};
 
 /// What one reconcile came to.
 #[derive(Clone, Copy, Debug)]
@@ -129,14 +128,7 @@ pub async fn write(
     metadata: &ObjectMeta,
     status: &GarbageCollectionPolicyStatus,
 ) -> Result<(), kube::Error> {
-    let resource = ApiResource::erase::<GarbageCollectionPolicy>(&());
-    let namespace = metadata.namespace.as_deref().unwrap_or_default();
-    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
-    let object = json!({ "apiVersion": GarbageCollectionPolicy::api_version(&()),
-        "kind": GarbageCollectionPolicy::kind(&()), "status": status });
-    let params = PatchParams::apply(names::FIELD_MANAGER).force();
-    let name = metadata.name.as_deref().unwrap_or_default();
-    api.patch_status(name, &params, &Patch::Apply(&object)).await.map(|_| ())
+    apply::status::<GarbageCollectionPolicy>(client, metadata, &json!(status), names::FIELD_MANAGER).await
 }
 
 /// What is known of each registry that the policy looks after, and the runs over it that have ended since.

@@ -10,9 +10,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
-use kube::{Client, Resource, ResourceExt};
-use serde_json::{Value, json};
+use kube::{Client, ResourceExt};
+use serde_json::json;
 
 use super::dereference::{Found, claim_name};
 use super::problem::{Concern, Problem};
@@ -25,7 +24,7 @@ use crate::api::status::{
     TLS_READY,
 };
 use crate::children::Kind;
-use crate::{conditions, names, quantity};
+use crate::{apply, conditions, names, quantity};
 
 /// What one reconcile came to.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +83,7 @@ pub async fn write(
 ) -> Result<(), kube::Error> {
     // Whoever writes a field owns it, and the storage is not ours.
     let own = RegistryStatus { storage: None, ..status.clone() };
-    apply(client, metadata, &json!(own), names::FIELD_MANAGER).await
+    apply::status::<Registry>(client, metadata, &json!(own), names::FIELD_MANAGER).await
 }
 
 /// Writes what a garbage collection has counted to the Registry that has `metadata`.
@@ -96,25 +95,8 @@ pub async fn write_storage(
     metadata: &ObjectMeta,
     storage: &StorageStatus,
 ) -> Result<(), kube::Error> {
-    apply(client, metadata, &json!({ "storage": storage }), names::COUNTING_FIELD_MANAGER).await
-}
-
-async fn apply(
-    client: &Client,
-    metadata: &ObjectMeta,
-    status: &Value,
-    manager: &str,
-) -> Result<(), kube::Error> {
-    let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
-    let api = Api::<DynamicObject>::namespaced_with(
-        client.clone(),
-        namespace.unwrap_or_default(),
-        &ApiResource::erase::<Registry>(&()),
-    );
-    let object =
-        json!({ "apiVersion": Registry::api_version(&()), "kind": Registry::kind(&()), "status": status });
-    let params = PatchParams::apply(manager).force();
-    api.patch_status(name.unwrap_or_default(), &params, &Patch::Apply(&object)).await.map(|_| ())
+    let counted = json!({ "storage": storage });
+    apply::status::<Registry>(client, metadata, &counted, names::COUNTING_FIELD_MANAGER).await
 }
 
 fn verdicts(
