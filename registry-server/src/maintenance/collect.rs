@@ -114,8 +114,8 @@ impl Collection {
     /// Runs to the end, or to that of the time budget.
     ///
     /// # Errors
-    /// [`Error::Busy`] when another run holds the lease, [`Error::Stopped`], and those of the storage. What was done until then is done,
-    /// and nothing is lost; the next run goes on.
+    /// [`Error::Busy`] when another run holds the lease, [`Error::Stopped`], and those of the storage. What was done
+    /// until then is done, and nothing is lost; the next run goes on.
     pub async fn run(&mut self, observe: &mut (dyn FnMut(Event<'_>) + Send)) -> Result<()> {
         let context = Arc::clone(&self.context);
         if context.options.dry_run {

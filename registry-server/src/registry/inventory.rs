@@ -8,8 +8,6 @@ use super::{Registry, Result, optional};
 use crate::storage::{self, Durability, Key, Leaf, REPOSITORY_ENTRIES, Stat};
 use crate::types::{Algorithm, Digest, RepositoryName, Tag};
 
-const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
-
 /// A tag's link.
 #[derive(Debug)]
 pub struct TagLink {
@@ -104,7 +102,7 @@ impl Registry {
     /// Those of the storage.
     pub async fn revisions(&self, name: &RepositoryName) -> Result<Vec<Revision>> {
         let mut revisions = Vec::new();
-        for algorithm in ALGORITHMS {
+        for algorithm in Algorithm::ALL {
             let found = optional(self.storage.scan(Key::Revisions(name, algorithm), Leaf::Link).await)?;
             for found in found.unwrap_or_default() {
                 let Some(digest) = parse_digest(algorithm, &found.name) else { continue };
@@ -128,7 +126,7 @@ impl Registry {
     /// Those of the storage.
     pub async fn layers(&self, name: &RepositoryName) -> Result<BTreeSet<Digest>> {
         let mut layers = BTreeSet::new();
-        for algorithm in ALGORITHMS {
+        for algorithm in Algorithm::ALL {
             let entries = optional(self.storage.list(Key::Layers(name, algorithm)).await)?;
             let digests =
                 entries.into_iter().flatten().filter_map(|entry| parse_digest(algorithm, &entry.name));
@@ -250,7 +248,7 @@ impl Registry {
     /// # Errors
     /// Those of the storage.
     pub async fn prune_repository(&self, name: &RepositoryName) -> Result<()> {
-        let layers = ALGORITHMS.map(|algorithm| Key::Layers(name, algorithm));
+        let layers = Algorithm::ALL.map(|algorithm| Key::Layers(name, algorithm));
         for key in [Key::Manifests(name), Key::Uploads(name)].into_iter().chain(layers) {
             optional(self.storage.prune(key).await)?;
         }

@@ -96,6 +96,7 @@ impl Registry {
     ) -> Result<PushedManifest> {
         let stored = Hasher::digest(Algorithm::Sha256, &bytes);
         let (digest, tag) = match reference {
+            Reference::Digest(expected) if *expected == stored => (stored.clone(), None),
             Reference::Digest(expected) => (matching(expected, &bytes)?, None),
             Reference::Tag(tag) => (stored.clone(), Some(tag)),
         };

@@ -137,7 +137,7 @@ impl Registry {
     /// The digests of a repository's manifests as text: there may be many, and most need not be understood.
     async fn revision_names(&self, name: &RepositoryName) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        for algorithm in Algorithm::ALL {
             let entries = optional(self.storage.list(Key::Revisions(name, algorithm)).await)?;
             names.extend(entries.into_iter().flatten().map(|entry| format!("{algorithm}:{}", entry.name)));
         }

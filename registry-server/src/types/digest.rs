@@ -17,6 +17,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+
     /// The name as it stands before the colon of a digest.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -40,7 +43,7 @@ impl FromStr for Algorithm {
     type Err = ParseDigestError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = [Self::Sha256, Self::Sha512].into_iter().find(|algorithm| algorithm.name() == text);
+        let known = Self::ALL.into_iter().find(|algorithm| algorithm.name() == text);
         known.ok_or(ParseDigestError::UnsupportedAlgorithm)
     }
 }
