@@ -106,11 +106,7 @@ impl Registry {
             let found = optional(self.storage.scan(Key::Revisions(name, algorithm), Leaf::Link).await)?;
             for found in found.unwrap_or_default() {
                 let Some(digest) = parse_digest(algorithm, &found.name) else { continue };
-                match found.stat {
-                    Ok(stat) => revisions.push(Revision { digest, pushed: Some(stat.modified) }),
-                    Err(storage::Error::NotFound { .. }) => {}
-                    Err(_) => revisions.push(Revision { digest, pushed: None }),
-                }
+                revisions.push(Revision { digest, pushed: found.stat.ok().map(|stat| stat.modified) });
             }
         }
         // A name may be listed twice when it goes and comes back meanwhile.

@@ -1,7 +1,7 @@
 //! Tags of a repository.
 
 use super::{Error, Page, Registry, Result, optional};
-use crate::storage::{Error as StorageError, Key, Leaf};
+use crate::storage::{Key, Leaf};
 use crate::types::{Digest, RepositoryName, Tag};
 
 impl Registry {
@@ -40,11 +40,17 @@ impl Registry {
         Ok(Page { entries, more: false })
     }
 
-    /// The tags that name a manifest.
+    /// The tags that name a manifest. Only those are read whose history knows it: every server writes that down before it
+    /// sets a tag, and to look for it costs less than to read all tags.
     pub(super) async fn tags_of(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>> {
-        let mut links = self.tag_links(name).await?;
-        links.retain(|link| link.digest() == Some(digest));
-        Ok(links.into_iter().map(|link| link.tag).collect())
+        let found = optional(self.storage.scan(Key::Tags(name), Leaf::HistoryLink(digest)).await)?;
+        let mut tags = Vec::new();
+        for tag in found.unwrap_or_default().into_iter().filter_map(|found| found.name.parse().ok()) {
+            if self.resolve_tag(name, &tag).await?.as_ref() == Some(digest) {
+                tags.push(tag);
+            }
+        }
+        Ok(tags)
     }
 
     /// All tags that have their link, looked for in one go.
@@ -53,10 +59,9 @@ impl Registry {
         let Some(found) = found else { return Ok(None) };
         let mut tags = Vec::with_capacity(found.len());
         for found in found {
-            match (found.name.parse(), found.stat) {
-                (Err(_), _) | (_, Err(StorageError::NotFound { .. })) => {}
-                (Ok(_), Err(error)) => return Err(error.into()),
-                (Ok(tag), Ok(_)) => tags.push(tag),
+            if let Ok(tag) = found.name.parse() {
+                found.stat?;
+                tags.push(tag);
             }
         }
         Ok(Some(tags))

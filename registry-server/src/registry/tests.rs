@@ -231,11 +231,15 @@ async fn deleting_a_manifest_takes_its_tags_and_deleting_a_tag_leaves_the_manife
     let new = push_image(&registry, &name, &tag("new"), b"new").await;
     let latest = push_image(&registry, &name, &tag("latest"), b"new").await;
     assert_eq!(new, latest);
+    let _moved = push_image(&registry, &name, &tag("moved"), b"new").await;
+    let elsewhere = push_image(&registry, &name, &tag("moved"), b"elsewhere").await;
 
     registry.delete_tag(&name, &"old".parse().unwrap()).await.unwrap();
     registry.get_manifest(&name, &Reference::Digest(old)).await.unwrap();
     registry.delete_manifest(&name, &new).await.unwrap();
-    assert_eq!(registry.list_tags(&name, None, None).await.unwrap().entries, []);
+    let left = registry.list_tags(&name, None, None).await.unwrap().entries;
+    assert_eq!(left, ["moved".parse().unwrap()]);
+    assert_eq!(registry.get_manifest(&name, &tag("moved")).await.unwrap().digest, elsewhere);
     for deleted in [Reference::Digest(new.clone()), tag("latest"), tag("old")] {
         assert!(matches!(registry.get_manifest(&name, &deleted).await, Err(Error::ManifestUnknown { .. })));
     }
@@ -391,16 +395,16 @@ impl Storage for Scripted {
     async fn list(&self, key: Key<'_>) -> StorageResult<Vec<Entry>> {
         self.inner.list(key).await
     }
-    async fn crowded(&self, key: Key<'_>, below: Leaf) -> StorageResult<Vec<(String, Vec<String>)>> {
+    async fn crowded(&self, key: Key<'_>, below: Leaf<'_>) -> StorageResult<Vec<(String, Vec<String>)>> {
         self.inner.crowded(key, below).await
     }
-    async fn scan(&self, key: Key<'_>, leaf: Leaf) -> StorageResult<Vec<Found>> {
+    async fn scan(&self, key: Key<'_>, leaf: Leaf<'_>) -> StorageResult<Vec<Found>> {
         self.inner.scan(key, leaf).await
     }
     async fn read_each(
         &self,
         key: Key<'_>,
-        leaf: Leaf,
+        leaf: Leaf<'_>,
     ) -> StorageResult<Vec<(String, StorageResult<Bytes>)>> {
         self.inner.read_each(key, leaf).await
     }

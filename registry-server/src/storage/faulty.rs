@@ -106,17 +106,17 @@ impl Storage for Faulty {
         self.inner.list(key).await
     }
 
-    async fn crowded(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
+    async fn crowded(&self, key: Key<'_>, below: Leaf<'_>) -> Result<Vec<(String, Vec<String>)>> {
         self.count(key)?;
         self.inner.crowded(key, below).await
     }
 
-    async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {
+    async fn scan(&self, key: Key<'_>, leaf: Leaf<'_>) -> Result<Vec<Found>> {
         self.count(key)?;
         self.inner.scan(key, leaf).await
     }
 
-    async fn read_each(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<(String, Result<Bytes>)>> {
+    async fn read_each(&self, key: Key<'_>, leaf: Leaf<'_>) -> Result<Vec<(String, Result<Bytes>)>> {
         self.count(key)?;
         self.inner.read_each(key, leaf).await
     }

@@ -240,20 +240,21 @@ impl Storage for Filesystem {
         self.blocking(key, |_, path| walk::entries(path).map_err(|error| ("list", error))).await
     }
 
-    async fn crowded(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
-        self.blocking(key, move |_, path| walk::crowded(path, below).map_err(|error| ("list", error))).await
+    async fn crowded(&self, key: Key<'_>, below: Leaf<'_>) -> Result<Vec<(String, Vec<String>)>> {
+        let below = below.path();
+        self.blocking(key, move |_, path| walk::crowded(path, &below).map_err(|error| ("list", error))).await
     }
 
-    async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {
-        let shown = key.to_string();
-        self.blocking(key, move |_, path| walk::scan(path, &shown, leaf).map_err(|error| ("list", error)))
+    async fn scan(&self, key: Key<'_>, leaf: Leaf<'_>) -> Result<Vec<Found>> {
+        let (shown, leaf) = (key.to_string(), leaf.path());
+        self.blocking(key, move |_, path| walk::scan(path, &shown, &leaf).map_err(|error| ("list", error)))
             .await
     }
 
-    async fn read_each(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<(String, Result<Bytes>)>> {
-        let shown = key.to_string();
+    async fn read_each(&self, key: Key<'_>, leaf: Leaf<'_>) -> Result<Vec<(String, Result<Bytes>)>> {
+        let (shown, leaf) = (key.to_string(), leaf.path());
         self.blocking(key, move |_, path| {
-            walk::read_each(path, &shown, leaf).map_err(|error| ("list", error))
+            walk::read_each(path, &shown, &leaf).map_err(|error| ("list", error))
         })
         .await
     }

@@ -47,6 +47,7 @@
 //! | `ScratchRun(r)` | `scratch/<run>` |
 //! | `Scratch(r, n)` | `scratch/<run>/<n>` |
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::types::{Algorithm, Digest, Reference, RepositoryName, RunId, Tag, UploadId};
@@ -144,25 +145,25 @@ pub enum Key<'a> {
 
 /// What is looked at in each entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leaf {
-    /// `data` of a blob.
-    Data,
+pub enum Leaf<'a> {
     /// `link` of a layer or revision.
     Link,
     /// `current/link` of a tag.
     CurrentLink,
     /// Directory of the manifests that a tag names or has named.
     History,
+    /// `index/<alg>/<hex>/link` of a tag: that it names the manifest or has named it.
+    HistoryLink(&'a Digest),
 }
 
-impl Leaf {
+impl Leaf<'_> {
     /// The path below the entry.
-    pub(super) fn path(self) -> &'static str {
+    pub(super) fn path(self) -> Cow<'static, str> {
         match self {
-            Self::Data => "data",
-            Self::Link => "link",
-            Self::CurrentLink => "current/link",
-            Self::History => "index/sha256",
+            Self::Link => "link".into(),
+            Self::CurrentLink => "current/link".into(),
+            Self::History => "index/sha256".into(),
+            Self::HistoryLink(digest) => format!("index/{}/link", part(digest)).into(),
         }
     }
 }

@@ -39,7 +39,7 @@ impl Memory {
     }
 
     /// The file `leaf` of each directory in a directory.
-    fn leaves(&self, key: Key<'_>, leaf: Leaf) -> Result<BTreeMap<String, Result<(Bytes, SystemTime)>>> {
+    fn leaves(&self, key: Key<'_>, leaf: Leaf<'_>) -> Result<BTreeMap<String, Result<(Bytes, SystemTime)>>> {
         let mut leaves = BTreeMap::new();
         for (path, file) in self.files_below(key)? {
             let Some((name, rest)) = path.split_once('/') else { continue };
@@ -182,7 +182,7 @@ impl Storage for Memory {
         Ok(())
     }
 
-    async fn crowded(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
+    async fn crowded(&self, key: Key<'_>, below: Leaf<'_>) -> Result<Vec<(String, Vec<String>)>> {
         let mut directories: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let beginning = format!("{}/", below.path());
         for (path, _) in self.files_below(key)? {
@@ -195,15 +195,15 @@ impl Storage for Memory {
         Ok(crowded.map(|(name, names)| (name, names.into_iter().collect())).collect())
     }
 
-    async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {
-        let leaves = self.leaves(key, leaf)?.into_iter().map(|(name, file)| {
-            let stat = file.map(|(bytes, modified)| Stat { size: bytes.len() as u64, modified });
-            Found { name, stat }
+    async fn scan(&self, key: Key<'_>, leaf: Leaf<'_>) -> Result<Vec<Found>> {
+        let leaves = self.leaves(key, leaf)?.into_iter().filter_map(|(name, file)| {
+            let (bytes, modified) = file.ok()?;
+            Some(Found { name, stat: Ok(Stat { size: bytes.len() as u64, modified }) })
         });
         Ok(leaves.collect())
     }
 
-    async fn read_each(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<(String, Result<Bytes>)>> {
+    async fn read_each(&self, key: Key<'_>, leaf: Leaf<'_>) -> Result<Vec<(String, Result<Bytes>)>> {
         let leaves = self.leaves(key, leaf)?.into_iter();
         Ok(leaves.map(|(name, file)| (name, file.map(|(bytes, _)| bytes))).collect())
     }

@@ -160,7 +160,7 @@ pub struct Entry {
 pub struct Found {
     /// The entry's name, or a path of names.
     pub name: String,
-    /// Facts about the file, unless it is missing or cannot be looked at.
+    /// Facts about the file, unless it cannot be looked at.
     pub stat: Result<Stat>,
 }
 
@@ -229,13 +229,13 @@ pub trait Storage: fmt::Debug + Send + Sync {
 
     /// For each directory in the directory `key` whose directory `below` has more than one entry, their names, in no
     /// order.
-    async fn crowded(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>>;
+    async fn crowded(&self, key: Key<'_>, below: Leaf<'_>) -> Result<Vec<(String, Vec<String>)>>;
 
-    /// For each directory in the directory `key`, its file `leaf`, in no order.
-    async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>>;
+    /// The file `leaf` of each directory in the directory `key` that has it, in no order.
+    async fn scan(&self, key: Key<'_>, leaf: Leaf<'_>) -> Result<Vec<Found>>;
 
     /// For each directory in the directory `key`, the content of its file `leaf`, in no order.
-    async fn read_each(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<(String, Result<Bytes>)>>;
+    async fn read_each(&self, key: Key<'_>, leaf: Leaf<'_>) -> Result<Vec<(String, Result<Bytes>)>>;
 
     /// All files below the directory `key`, in no order.
     async fn walk(&self, key: Key<'_>) -> Result<Vec<Found>>;

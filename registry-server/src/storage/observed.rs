@@ -119,15 +119,15 @@ impl Storage for Observed {
         self.time(Action::List, self.inner.list(key)).await
     }
 
-    async fn crowded(&self, key: Key<'_>, below: Leaf) -> Result<Vec<(String, Vec<String>)>> {
+    async fn crowded(&self, key: Key<'_>, below: Leaf<'_>) -> Result<Vec<(String, Vec<String>)>> {
         self.time(Action::List, self.inner.crowded(key, below)).await
     }
 
-    async fn scan(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<Found>> {
+    async fn scan(&self, key: Key<'_>, leaf: Leaf<'_>) -> Result<Vec<Found>> {
         self.time(Action::List, self.inner.scan(key, leaf)).await
     }
 
-    async fn read_each(&self, key: Key<'_>, leaf: Leaf) -> Result<Vec<(String, Result<Bytes>)>> {
+    async fn read_each(&self, key: Key<'_>, leaf: Leaf<'_>) -> Result<Vec<(String, Result<Bytes>)>> {
         self.time(Action::List, self.inner.read_each(key, leaf)).await
     }
 

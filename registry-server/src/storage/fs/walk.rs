@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 
-use super::super::{Entry, Found, Leaf, Result, Stat};
+use super::super::{Entry, Found, Result, Stat};
 
 /// More bytes than any link has that can be read as one: a SHA-512 digest has 135.
 const LONGEST_LINK: usize = 256;
@@ -34,11 +34,11 @@ pub(super) fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
 }
 
 /// For each directory in `directory`, the names in its directory `below` if there is more than one.
-pub(super) fn crowded(directory: &Path, below: Leaf) -> io::Result<Vec<(String, Vec<String>)>> {
+pub(super) fn crowded(directory: &Path, below: &str) -> io::Result<Vec<(String, Vec<String>)>> {
     let opened = File::open(directory)?;
     let mut found = Vec::new();
     for entry in entries(directory)?.into_iter().filter(|entry| entry.is_directory) {
-        let path = format!("{}/{}", entry.name, below.path());
+        let path = format!("{}/{below}", entry.name);
         // Most have one, and most filesystems count the directories in a directory as links.
         match statat(&opened, path.as_str(), AtFlags::empty()) {
             Ok(stat) if links(&stat) == LINKS_OF_ONE => continue,
@@ -55,15 +55,20 @@ pub(super) fn crowded(directory: &Path, below: Leaf) -> io::Result<Vec<(String, 
     Ok(found)
 }
 
-/// For each directory in `directory`, its file `leaf`; `shown` is the directory's path in errors.
-pub(super) fn scan(directory: &Path, shown: &str, leaf: Leaf) -> io::Result<Vec<Found>> {
+/// The file `leaf` of each directory in `directory` that has it; `shown` is the directory's path in errors.
+pub(super) fn scan(directory: &Path, shown: &str, leaf: &str) -> io::Result<Vec<Found>> {
     let opened = File::open(directory)?;
     let directories = entries(directory)?.into_iter().filter(|entry| entry.is_directory);
-    let found = directories.map(|Entry { name, .. }| {
-        let path = format!("{name}/{}", leaf.path());
-        let stat = look(opened.as_fd(), &path)
-            .map_err(|error| super::sort(("stat", error), &format_args!("{shown}/{path}")));
-        Found { name, stat }
+    let found = directories.filter_map(|Entry { name, .. }| {
+        let path = format!("{name}/{leaf}");
+        match look(opened.as_fd(), &path) {
+            Err(error) if is_absent(&error) => None,
+            looked => {
+                let stat =
+                    looked.map_err(|error| super::sort(("stat", error), &format_args!("{shown}/{path}")));
+                Some(Found { name, stat })
+            }
+        }
     });
     Ok(found.collect())
 }
@@ -72,12 +77,12 @@ pub(super) fn scan(directory: &Path, shown: &str, leaf: Leaf) -> io::Result<Vec<
 pub(super) fn read_each(
     directory: &Path,
     shown: &str,
-    leaf: Leaf,
+    leaf: &str,
 ) -> io::Result<Vec<(String, Result<Bytes>)>> {
     let opened = File::open(directory)?;
     let directories = entries(directory)?.into_iter().filter(|entry| entry.is_directory);
     let contents = directories.map(|Entry { name, .. }| {
-        let path = format!("{name}/{}", leaf.path());
+        let path = format!("{name}/{leaf}");
         let content = read(&opened, &path)
             .map_err(|error| super::sort(("read", error), &format_args!("{shown}/{path}")));
         (name, content)
