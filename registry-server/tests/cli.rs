@@ -209,8 +209,8 @@ fn old_uploads_are_removed_by_command_and_a_dry_run_tells_it_before() {
 
     let rows: [(&[&str], &str, bool); 4] = [
         (&["--older-than", "200h"], "0 uploads of 0 bytes removed\n", true),
-        (&["--dry-run"], "1 uploads of 5 bytes would be removed\n", true),
-        (&[], "1 uploads of 5 bytes removed\n", false),
+        (&["--dry-run"], "1 upload of 5 bytes would be removed\n", true),
+        (&[], "1 upload of 5 bytes removed\n", false),
         (&[], "0 uploads of 0 bytes removed\n", false),
     ];
     for (flags, printed, is_left) in rows {

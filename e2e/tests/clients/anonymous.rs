@@ -6,12 +6,12 @@ use e2e::registry::{PASSWORD, USER};
 use e2e::server::{Server, with_settings};
 use serde_json::json;
 
-use crate::{containerd, docker, podman};
+use crate::{containerd, crane, docker, podman};
 
 /// Pushes an image and a chart, and forgets the password.
 async fn pushed(server: &Server) -> anyhow::Result<String> {
     let (address, layout) = (server.address(), hello::layout().await?.display());
-    server.run(&format!("crane auth login {address} --username {USER} --password {PASSWORD}")).await?;
+    crane::log_in(server).await?;
     server.run(&format!("crane push {layout} {address}/open/hello:v1")).await?;
     server
         .run(&format!("helm package {}/../charts/windlass --version 1.2.3", env!("CARGO_MANIFEST_DIR")))

@@ -2,9 +2,10 @@
 
 use anyhow::ensure;
 use e2e::namespace::Outcome;
-use e2e::registry::{PASSWORD, USER};
 use e2e::server::{Server, with_server};
 use tokio::process::Child;
+
+use crate::crane;
 
 /// Starts a daemon with all its state at home. To it, localhost means plain HTTP unless it is told otherwise.
 async fn daemon(server: &Server) -> anyhow::Result<Child> {
@@ -23,7 +24,7 @@ async fn daemon(server: &Server) -> anyhow::Result<Child> {
 async fn images_are_built_and_pushed_and_the_cache_is_kept_in_the_registry() -> Outcome {
     with_server(async |server| {
         let address = server.address();
-        server.run(&format!("crane auth login {address} --username {USER} --password {PASSWORD}")).await?;
+        crane::log_in(server).await?;
         let _daemon = daemon(server).await?;
         std::fs::create_dir(server.path("context"))?;
         std::fs::copy(server.path("ca.crt"), server.path("context/file"))?;

@@ -7,6 +7,8 @@ use e2e::registry::{PASSWORD, USER};
 use e2e::server::{Server, with_server};
 use tokio::process::Child;
 
+use crate::crane;
+
 /// Starts a daemon with all its state at home.
 pub(crate) async fn daemon(server: &Server) -> anyhow::Result<Child> {
     let address = server.address();
@@ -26,7 +28,7 @@ async fn images_are_pulled_checked_and_pushed() -> Outcome {
     with_server(async |server| {
         let (address, layout) = (server.address(), hello::layout().await?.display());
         let image = format!("{address}/containerd/hello");
-        server.run(&format!("crane auth login {address} --username {USER} --password {PASSWORD}")).await?;
+        crane::log_in(server).await?;
         server.run(&format!("crane push {layout} {image}:v1")).await?;
         let _daemon = daemon(server).await?;
         let images = async |command: &str, rest: &str| {

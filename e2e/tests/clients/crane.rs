@@ -6,12 +6,19 @@ use e2e::namespace::Outcome;
 use e2e::registry::{PASSWORD, USER};
 use e2e::server::{Server, with_server};
 
+/// Keeps the password where all clients look for it that read Docker's settings.
+pub(crate) async fn log_in(server: &Server) -> anyhow::Result<()> {
+    let address = server.address();
+    server.run(&format!("crane auth login {address} --username {USER} --password {PASSWORD}")).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn images_are_pushed_read_changed_copied_and_deleted() -> Outcome {
     with_server(async |server| {
         let (address, layout) = (server.address(), hello::layout().await?.display());
         let image = format!("{address}/crane/hello:v1");
-        server.run(&format!("crane auth login {address} --username {USER} --password {PASSWORD}")).await?;
+        log_in(server).await?;
         let pushed = server.run(&format!("crane push {layout} {image}")).await?;
         let digest = server.run(&format!("crane digest {image}")).await?;
         ensure!(pushed.trim().ends_with(digest.trim()), "pushed {pushed}, found {digest}");

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::ensure;
 use e2e::hello;
 use e2e::namespace::Outcome;
-use e2e::registry::{PASSWORD, USER};
 use e2e::server::with_server;
+
+use crate::crane;
 
 /// All files in which the server keeps bytes.
 fn blobs(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -27,7 +28,7 @@ async fn clients_that_ask_for_a_blob_first_push_it_again_when_its_file_is_empty(
     with_server(async |server| {
         let (address, layout) = (server.address(), hello::layout().await?.display());
         let image = format!("{address}/heal/hello:v1");
-        server.run(&format!("crane auth login {address} --username {USER} --password {PASSWORD}")).await?;
+        crane::log_in(server).await?;
         server.run(&format!("regctl registry set {address} --skip-check --cacert ca.crt")).await?;
         for push in [
             format!("crane push {layout} {image}"),

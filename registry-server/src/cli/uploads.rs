@@ -32,7 +32,8 @@ impl PurgeUploads {
         let purged = runtime()?.block_on(purge_uploads(&registry, older_than, self.dry_run));
         let PurgedUploads { uploads, bytes, failures } = purged.context("list the repositories")?;
         let done = if self.dry_run { "would be removed" } else { "removed" };
-        print(&format!("{uploads} uploads of {} {done}\n", Size(bytes)))?;
+        let noun = if uploads == 1 { "upload" } else { "uploads" };
+        print(&format!("{uploads} {noun} of {} {done}\n", Size(bytes)))?;
         match failures {
             0 => Ok(()),
             _ => Err(anyhow!("{failures} repositories could not be looked at to the end").into()),
