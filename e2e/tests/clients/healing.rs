@@ -1,5 +1,7 @@
-//! A volume that another server has left with empty files, as after a power failure, heals when images are pushed again.
+//! A volume that a power failure or a broken disk has left with files that are empty or cut short heals when images are
+//! pushed again.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
@@ -24,7 +26,7 @@ fn blobs(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 #[tokio::test]
-async fn clients_that_ask_for_a_blob_first_push_it_again_when_its_file_is_empty() -> Outcome {
+async fn clients_that_ask_for_a_blob_first_push_it_again_when_its_file_is_empty_or_cut_short() -> Outcome {
     with_server(async |server| {
         let (address, layout) = (server.address(), hello::layout().await?.display());
         let image = format!("{address}/heal/hello:v1");
@@ -36,12 +38,20 @@ async fn clients_that_ask_for_a_blob_first_push_it_again_when_its_file_is_empty(
             format!("regctl image copy --force-recursive ocidir://{layout}:v1 {image}"),
         ] {
             server.run(&push).await?;
-            for file in blobs(&server.path("registry"))? {
-                std::fs::write(file, "")?;
+            for is_cut_short in [false, true] {
+                for path in blobs(&server.path("registry"))? {
+                    let file = File::options().write(true).open(path)?;
+                    file.set_len(if is_cut_short { file.metadata()?.len() / 2 } else { 0 })?;
+                }
+                let pulled = server.run(&format!("crane pull {image} pulled")).await;
+                ensure!(pulled.is_err(), "nothing was damaged");
+                if is_cut_short {
+                    // That something is missing is found out by the manifest alone.
+                    server.refuses(&push, "manifest").await?;
+                }
+                server.run(&push).await?;
+                server.run(&format!("crane validate --remote {image}")).await?;
             }
-            ensure!(server.run(&format!("crane pull {image} pulled")).await.is_err(), "nothing was damaged");
-            server.run(&push).await?;
-            server.run(&format!("crane validate --remote {image}")).await?;
         }
         Ok(())
     })

@@ -211,7 +211,7 @@ fn registry_kind(error: &registry::Error) -> (StatusCode, &'static str) {
         E::ChunkSize { .. } => (StatusCode::BAD_REQUEST, "SIZE_INVALID"),
         E::BodyAborted(_) => (StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID"),
         E::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
-        E::ManifestInvalid(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
+        E::ManifestInvalid(_) | E::BlobSize { .. } => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
         E::ManifestBlobUnknown { .. } => (StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN"),
         E::Storage(storage::Error::OutOfSpace { .. }) => (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE"),
         // Somebody was stopped in the middle of what takes microseconds, or a volume is out of order: it is for the client

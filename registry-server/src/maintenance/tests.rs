@@ -66,6 +66,10 @@ fn options(rules: Rules) -> Options {
     }
 }
 
+fn descriptor(digest: &Digest, size: usize) -> String {
+    format!(r#"{{"mediaType":"x/y","digest":"{digest}","size":{size}}}"#)
+}
+
 impl House {
     async fn blob(&self, repository: &str, bytes: &str, digest: Option<&Digest>) -> Digest {
         let own = sha256(bytes.as_bytes());
@@ -84,15 +88,14 @@ impl House {
         layer: &str,
         subject: Option<&Digest>,
     ) -> Digest {
-        let config = self.blob(repository, "{}", None).await;
+        let (config, size) = (self.blob(repository, "{}", None).await, layer.len());
         let layer = self.blob(repository, layer, None).await;
-        let descriptor = |digest: &Digest| format!(r#"{{"mediaType":"x/y","digest":"{digest}","size":1}}"#);
         let subject =
-            subject.map(|subject| format!(r#","subject":{}"#, descriptor(subject))).unwrap_or_default();
+            subject.map(|subject| format!(r#","subject":{}"#, descriptor(subject, 1))).unwrap_or_default();
         let text = format!(
             r#"{{"schemaVersion":2,"config":{},"layers":[{}]{subject}}}"#,
-            descriptor(&config),
-            descriptor(&layer)
+            descriptor(&config, 2),
+            descriptor(&layer, size)
         );
         self.manifest(repository, reference, IMAGE, &text).await
     }
@@ -354,9 +357,8 @@ async fn a_blob_known_by_sha512_is_kept_under_both_names() {
     let long = Hasher::digest(Algorithm::Sha512, b"layer");
     house.blob("a", "layer", Some(&long)).await;
     let config = house.blob("a", "{}", None).await;
-    let descriptor = |digest: &Digest| format!(r#"{{"mediaType":"x/y","digest":"{digest}","size":1}}"#);
-    let text =
-        format!(r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#, descriptor(&config), descriptor(&long));
+    let (config, layer) = (descriptor(&config, 2), descriptor(&long, 5));
+    let text = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}]}}"#);
     house.manifest("a", Some("v1"), IMAGE, &text).await;
     let (_, items) = house.run(options(keep_all())).await;
     assert_eq!(items, []);

@@ -2,8 +2,11 @@
 
 use super::quarantine::LOOKS;
 use super::{Error, Registry, Result, optional};
-use crate::storage::{Content, Durability, Key, Stat};
-use crate::types::{Algorithm, Digest, Hasher, RepositoryName};
+use crate::storage::{self, Content, Durability, Key, Stat};
+use crate::types::{Algorithm, Descriptor, Digest, Hasher, RepositoryName, RunId};
+
+/// How many bytes are read at a time to hash what is stored already.
+const HASH_READ_SIZE: usize = 1024 * 1024;
 
 /// A blob that can be sent.
 #[derive(Clone, Debug)]
@@ -96,14 +99,68 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether a repository has a blob with its bytes, which may have to come back from the quarantine for it.
+    /// The size in bytes of a repository's blob that a manifest refers to, which may have to come back from the
+    /// quarantine for it; nothing if it is not there with its bytes.
     ///
-    /// The link's content counts, not its name: blobs pushed by sha512 are stored by sha256 on this tree.
-    pub(super) async fn has_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<bool> {
-        match self.find_link(Key::LayerLink(name, digest)).await? {
-            Some(target) => Ok(self.find_blob(&target).await?.is_some()),
-            None => Ok(false),
+    /// The link's content counts, not its name: blobs pushed by sha512 are stored by sha256 on this tree. What has
+    /// another size than the manifest says is hashed, for either may be wrong. A damaged blob is discarded: a client that
+    /// is told that it is there does not push it again.
+    pub(super) async fn size_of_referenced(
+        &self,
+        name: &RepositoryName,
+        blob: &Descriptor,
+    ) -> Result<Option<u64>> {
+        let Some(target) = self.find_link(Key::LayerLink(name, &blob.digest)).await? else { return Ok(None) };
+        let Some(stat) = self.find_blob(&target).await? else { return Ok(None) };
+        if stat.size == blob.size {
+            return Ok(Some(stat.size));
         }
+        match optional(self.hash(Key::BlobData(&target), target.algorithm()).await)? {
+            // It may have been pushed again since the first look.
+            Some(actual) if actual == target => Ok(self.find_blob(&target).await?.map(|stat| stat.size)),
+            Some(_) => {
+                tracing::warn!(digest = %target, promised = blob.size, actual = stat.size, "a damaged blob is discarded");
+                self.discard(Key::BlobData(&target), &stat).await?;
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Deletes damaged content, of which `damaged` was known before it was hashed. What a push has put in its place
+    /// meanwhile stays: it is looked at where anybody who misses it finds it.
+    pub(super) async fn discard(&self, key: Key<'_>, damaged: &Stat) -> Result<()> {
+        let run = RunId::now();
+        self.condemn(&run, key).await?;
+        let place = Key::Quarantined(&run, &key);
+        if optional(self.storage.stat(place).await)?.as_ref() == Some(damaged) {
+            optional(self.storage.delete(place, Durability::Durable).await)?;
+        } else {
+            self.revive_from(&run, key).await?;
+        }
+        self.prune_quarantine(&run).await
+    }
+
+    /// The digest of what is stored under `key`, whatever its name says.
+    pub(super) async fn hash(&self, key: Key<'_>, algorithm: Algorithm) -> storage::Result<Digest> {
+        let content = self.storage.open(key).await?;
+        let hashing = tokio::task::spawn_blocking(move || {
+            let mut hasher = Hasher::new(algorithm);
+            let mut buffer = vec![0; HASH_READ_SIZE];
+            let mut offset = 0;
+            loop {
+                let length = content.source.read_at(&mut buffer, offset)?;
+                if length == 0 {
+                    return Ok(hasher.finish());
+                }
+                hasher.update(&buffer[..length]);
+                offset += length as u64;
+            }
+        });
+        hashing
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(|source| storage::Error::Io { operation: "read", path: key.to_string(), source })
     }
 
     /// Facts about a blob's bytes, which are brought back from the quarantine if they are there.

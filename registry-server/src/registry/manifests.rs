@@ -81,7 +81,8 @@ impl Registry {
     ///
     /// # Errors
     /// Nothing is written when the manifest cannot be kept ([`Error::ManifestInvalid`]), has another digest
-    /// ([`Error::DigestMismatch`]) or refers to what is not there ([`Error::ManifestBlobUnknown`]).
+    /// ([`Error::DigestMismatch`]), refers to what is not there ([`Error::ManifestBlobUnknown`]) or says of a blob that
+    /// it has another size than it has ([`Error::BlobSize`]).
     ///
     /// # Crash safety
     /// When this returns, the manifest and all that it refers to survive a power failure. A crash before leaves
@@ -210,25 +211,28 @@ impl Registry {
                 if absent.is_enough() {
                     return Ok(absent);
                 }
-                if seen.insert(blob.clone()) && !self.has_blob(name, blob).await? {
-                    match self.validation.blobs {
-                        Blobs::Required => absent.needed.push(blob.clone()),
-                        Blobs::Optional => _ = absent.optional.insert(blob.clone()),
-                    }
+                if !seen.insert(blob.digest.clone()) {
+                    continue;
+                }
+                match (self.size_of_referenced(name, blob).await?, self.validation.blobs) {
+                    (Some(size), _) if is_pushed => has_size(blob, size)?,
+                    (Some(_), _) => {}
+                    (None, Blobs::Required) => absent.needed.push(blob.digest.clone()),
+                    (None, Blobs::Optional) => _ = absent.optional.insert(blob.digest.clone()),
                 }
             }
-            for Descriptor { digest: child, platform, .. } in manifest.children() {
+            for child in manifest.children() {
                 if absent.is_enough() {
                     return Ok(absent);
                 }
-                if !seen.insert(child.clone()) {
+                if !seen.insert(child.digest.clone()) {
                     continue;
                 }
-                let is_required =
-                    is_pushed && self.validation.indexes.requires(&platform.architecture, &platform.os);
+                let is_required = is_pushed
+                    && self.validation.indexes.requires(&child.platform.architecture, &child.platform.os);
                 match self.find_child(name, child).await? {
-                    Child::Missing if is_required => absent.needed.push(child.clone()),
-                    Child::Missing => _ = absent.optional.insert(child.clone()),
+                    Child::Missing if is_required => absent.needed.push(child.digest.clone()),
+                    Child::Missing => _ = absent.optional.insert(child.digest.clone()),
                     Child::Blob => {}
                     Child::Manifest(child) => pending.push(*child),
                 }
@@ -238,11 +242,11 @@ impl Registry {
         Ok(absent)
     }
 
-    async fn find_child(&self, name: &RepositoryName, digest: &Digest) -> Result<Child> {
-        let bytes = match self.find_link(Key::RevisionLink(name, digest)).await? {
+    async fn find_child(&self, name: &RepositoryName, child: &Descriptor) -> Result<Child> {
+        let bytes = match self.find_link(Key::RevisionLink(name, &child.digest)).await? {
             Some(target) => self.read_blob(&target).await?,
             // The index by which BuildKit keeps a cache lists layers.
-            None if self.has_blob(name, digest).await? => return Ok(Child::Blob),
+            None if self.size_of_referenced(name, child).await?.is_some() => return Ok(Child::Blob),
             None => None,
         };
         let Some(bytes) = bytes else { return Ok(Child::Missing) };
@@ -292,6 +296,12 @@ enum Child {
     /// Something that leads to nothing else.
     Blob,
     Manifest(Box<Manifest>),
+}
+
+/// Refuses a manifest that says of a blob that it has another size than it has.
+fn has_size(blob: &Descriptor, actual: u64) -> Result<()> {
+    let Descriptor { digest, size: expected, .. } = blob.clone();
+    if actual == expected { Ok(()) } else { Err(Error::BlobSize { digest, expected, actual }) }
 }
 
 /// The digest that `bytes` must have, and have.

@@ -118,6 +118,16 @@ pub enum Error {
         /// What is missing, in the manifest's order.
         missing: Vec<Digest>,
     },
+    /// The manifest says of a blob that it has another size than it has.
+    #[error("blob {digest} has {actual} bytes, but the manifest says {expected}")]
+    BlobSize {
+        /// The blob.
+        digest: Digest,
+        /// The size in bytes that the manifest says.
+        expected: u64,
+        /// The blob's size in bytes.
+        actual: u64,
+    },
     /// The storage failed.
     #[error(transparent)]
     Storage(storage::Error),

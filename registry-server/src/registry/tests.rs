@@ -48,8 +48,11 @@ async fn push_blob(registry: &Registry, name: &RepositoryName, bytes: &'static [
     digest
 }
 
-fn image(config: &Digest, layer: &Digest) -> Bytes {
-    let descriptor = |digest| format!(r#"{{"mediaType":"x/y","digest":"{digest}","size":1}}"#);
+/// The manifest of an image whose configuration and layer are these bytes.
+fn image(config: &[u8], layer: &[u8]) -> Bytes {
+    let descriptor = |bytes: &[u8]| {
+        format!(r#"{{"mediaType":"x/y","digest":"{}","size":{}}}"#, sha256(bytes), bytes.len())
+    };
     format!(r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#, descriptor(config), descriptor(layer))
         .into()
 }
@@ -61,9 +64,9 @@ async fn push_image(
     reference: &Reference,
     layer: &'static [u8],
 ) -> Digest {
-    let config = push_blob(registry, name, b"{}").await;
-    let layer = push_blob(registry, name, layer).await;
-    let manifest = image(&config, &layer);
+    push_blob(registry, name, b"{}").await;
+    push_blob(registry, name, layer).await;
+    let manifest = image(b"{}", layer);
     registry.put_manifest(name, reference, &[], Some(IMAGE), manifest).await.unwrap().digest
 }
 
@@ -147,9 +150,9 @@ async fn a_mount_needs_the_blob_where_it_is_said_to_be() {
 #[tokio::test]
 async fn a_manifest_needs_all_that_it_refers_to_in_its_own_repository() {
     let (registry, name, other) = (registry(), name("a"), name("b"));
-    let config = push_blob(&registry, &name, b"{}").await;
+    push_blob(&registry, &name, b"{}").await;
     let foreign = push_blob(&registry, &other, b"layer").await;
-    let refused = registry.put_manifest(&name, &tag("v1"), &[], Some(IMAGE), image(&config, &foreign)).await;
+    let refused = registry.put_manifest(&name, &tag("v1"), &[], Some(IMAGE), image(b"{}", b"layer")).await;
     assert!(matches!(&refused, Err(Error::ManifestBlobUnknown { missing }) if *missing == [foreign.clone()]));
 
     let child = push_image(&registry, &name, &tag("v1"), b"layer").await;
@@ -185,7 +188,7 @@ async fn what_need_not_be_there_is_a_matter_of_settings() {
         let (registry, name) = (registry().with_validation(validation.clone()), name("a"));
         let taken = registry.put_manifest(&name, &tag("all"), &[], Some(INDEX), index.clone().into()).await;
         assert_eq!(taken.is_ok(), takes_index, "{validation:?}");
-        let image = image(&absent, &absent);
+        let image = image(b"absent", b"absent");
         let taken = registry.put_manifest(&name, &tag("one"), &[], Some(IMAGE), image).await;
         assert_eq!(taken.is_ok(), takes_image, "{validation:?}");
     }
@@ -273,6 +276,23 @@ async fn a_damaged_manifest_is_the_servers_fault_and_heals_when_it_is_pushed_aga
 }
 
 #[tokio::test]
+async fn a_damaged_blob_is_discarded_and_what_was_pushed_meanwhile_is_not() {
+    let storage = Arc::new(Memory::default());
+    let (registry, name) = (Registry::new(Arc::<Memory>::clone(&storage)), name("a"));
+    let digest = push_blob(&registry, &name, b"layer").await;
+    let data = Key::BlobData(&digest);
+    let whole = storage.stat(data).await.unwrap();
+    let damaged = Stat { size: whole.size - 1, ..whole };
+
+    registry.discard(data, &damaged).await.unwrap();
+    assert_eq!(storage.stat(data).await.unwrap(), whole);
+    registry.discard(data, &whole).await.unwrap();
+    assert!(storage.stat(data).await.is_err());
+    registry.discard(data, &whole).await.unwrap();
+    assert_eq!(registry.quarantine_runs().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_torn_link_is_absent_until_it_is_pushed_again() {
     let storage = Arc::new(Memory::default());
     let (registry, name) = (Registry::new(Arc::<Memory>::clone(&storage)), name("a"));
@@ -294,7 +314,7 @@ async fn tags_are_paged_in_byte_order() {
     for other in ["a", "B", "c"] {
         push_image(&registry, &name, &tag(other), b"layer").await;
     }
-    let untagged = sha256(&image(&sha256(b"{}"), &sha256(b"untagged")));
+    let untagged = sha256(&image(b"{}", b"untagged"));
     let rows: [(Option<&str>, Option<usize>, &[&str], bool); 6] = [
         (None, None, &["B", "a", "b", "c"], false),
         (None, Some(2), &["B", "a"], true),
@@ -435,13 +455,13 @@ impl Storage for Scripted {
 async fn content_is_written_before_links_and_tags_are_deleted_before_revisions() {
     let storage = Arc::new(Scripted::default());
     let (registry, name) = (Registry::new(Arc::<Scripted>::clone(&storage)), name("a"));
-    let config = push_blob(&registry, &name, b"{}").await;
+    push_blob(&registry, &name, b"{}").await;
     let writes = || std::mem::take(&mut *storage.writes.lock().unwrap());
     let blob: Vec<String> = writes().into_iter().filter(|write| !write.contains("_uploads")).collect();
     assert_eq!(blob, ["promote blobs", "put _layers"]);
 
     let pushed =
-        registry.put_manifest(&name, &tag("v1"), &[], Some(IMAGE), image(&config, &config)).await.unwrap();
+        registry.put_manifest(&name, &tag("v1"), &[], Some(IMAGE), image(b"{}", b"{}")).await.unwrap();
     assert_eq!(writes(), ["put blobs", "put revisions", "put index", "put current"]);
     registry.delete_manifest(&name, &pushed.digest).await.unwrap();
     assert_eq!(writes(), ["delete current", "delete index", "delete pulled", "delete revisions"]);
@@ -454,7 +474,7 @@ async fn a_push_is_not_acknowledged_when_a_collector_took_its_blobs_before_the_t
     let config = push_blob(&registry, &name, b"{}").await;
     let blob = Key::BlobData(&config).to_string();
     *storage.sabotage.lock().unwrap() = Some(("/revisions/".to_owned(), vec![blob]));
-    let refused = registry.put_manifest(&name, &tag("v1"), &[], Some(IMAGE), image(&config, &config)).await;
+    let refused = registry.put_manifest(&name, &tag("v1"), &[], Some(IMAGE), image(b"{}", b"{}")).await;
     assert!(matches!(refused, Err(Error::ManifestBlobUnknown { .. })), "{refused:?}");
 }
 
@@ -462,8 +482,8 @@ async fn a_push_is_not_acknowledged_when_a_collector_took_its_blobs_before_the_t
 async fn a_push_writes_its_own_manifest_again_when_a_collector_took_it() {
     let storage = Arc::new(Scripted::default());
     let (registry, name) = (Registry::new(Arc::<Scripted>::clone(&storage)), name("a"));
-    let config = push_blob(&registry, &name, b"{}").await;
-    let manifest = image(&config, &config);
+    push_blob(&registry, &name, b"{}").await;
+    let manifest = image(b"{}", b"{}");
     let digest = sha256(&manifest);
     let taken =
         [Key::BlobData(&digest), Key::RevisionLink(&name, &digest)].map(|key| key.to_string()).to_vec();

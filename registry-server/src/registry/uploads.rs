@@ -18,9 +18,6 @@ use crate::storage::{self, ByteStream, Durability, Key, UPLOAD_DATA_ENTRY};
 use crate::types::hasher::{restore_sha256, save_sha256};
 use crate::types::{Algorithm, ContentRange, Digest, Hasher, RepositoryName, UploadId};
 
-/// How many bytes are read at a time to hash what is stored already.
-const HASH_READ_SIZE: usize = 1024 * 1024;
-
 /// A part of a blob on its way in.
 pub struct Chunk {
     /// Where the client says that the chunk belongs, if it says so.
@@ -99,11 +96,11 @@ impl Registry {
         let Received { size, hash } = self.receive(name, id, chunk).await?;
         let target = match hash {
             Some(hash) => Hasher::Sha256(hash).finish(),
-            None => self.hash_upload(name, id, Algorithm::Sha256).await?,
+            None => self.hash(Key::UploadData(name, id), Algorithm::Sha256).await?,
         };
         let actual = match digest.algorithm() {
             Algorithm::Sha256 => target.clone(),
-            other @ Algorithm::Sha512 => self.hash_upload(name, id, other).await?,
+            other @ Algorithm::Sha512 => self.hash(Key::UploadData(name, id), other).await?,
         };
         if actual != *digest {
             return Err(Error::DigestMismatch { expected: digest.clone(), actual });
@@ -205,28 +202,6 @@ impl Registry {
         if let Err(error) = self.storage.put(key, &save_sha256(hash), Durability::Process).await {
             tracing::debug!(%id, error = &error as &dyn std::error::Error, "a hash state could not be saved");
         }
-    }
-
-    /// Hashes what a session has received by reading it.
-    async fn hash_upload(&self, name: &RepositoryName, id: UploadId, algorithm: Algorithm) -> Result<Digest> {
-        let content = self.storage.open(Key::UploadData(name, id)).await?;
-        let hashing = tokio::task::spawn_blocking(move || {
-            let mut hasher = Hasher::new(algorithm);
-            let mut buffer = vec![0; HASH_READ_SIZE];
-            let mut offset = 0;
-            loop {
-                let length = content.source.read_at(&mut buffer, offset)?;
-                if length == 0 {
-                    return Ok(hasher.finish());
-                }
-                hasher.update(&buffer[..length]);
-                offset += length as u64;
-            }
-        });
-        hashing.await.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|source| {
-            let path = Key::UploadData(name, id).to_string();
-            Error::Storage(storage::Error::Io { operation: "read", path, source })
-        })
     }
 }
 

@@ -190,9 +190,9 @@ impl Manifest {
     ///
     /// A layer that says where else it can be had need not be there (OCI image-spec, "Non-distributable
     /// layers").
-    pub fn blobs(&self) -> impl Iterator<Item = &Digest> {
+    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let layers = self.view.layers.iter().flatten().filter(|layer| layer.urls.is_empty());
-        self.view.config.iter().chain(layers).map(|descriptor| &descriptor.digest)
+        self.view.config.iter().chain(layers)
     }
 
     /// What the manifest is about, which need not be there.
@@ -258,7 +258,7 @@ mod tests {
             descriptor("dd"),
         );
         let manifest = parse(&text, Some(IMAGE)).unwrap();
-        let blobs: Vec<String> = manifest.blobs().map(ToString::to_string).collect();
+        let blobs: Vec<String> = manifest.blobs().map(|blob| blob.digest.to_string()).collect();
         assert_eq!(blobs, [digest("aa"), digest("bb")]);
         assert_eq!(manifest.children().count(), 0);
         assert_eq!(manifest.bytes(), text.as_bytes());

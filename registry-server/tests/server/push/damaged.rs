@@ -6,7 +6,9 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::harness::client::{Answer, LOCATION, get, head, patch, post, put};
-use crate::harness::content::{Content, Image, OCI_LAYER, image, noise};
+use crate::harness::content::{
+    Content, Image, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, image, index_of, manifest_of, noise, sha512,
+};
 use crate::harness::conversation::{case, check};
 use crate::harness::server::TestServer;
 use crate::harness::tree::{Tree, blob_path};
@@ -81,6 +83,78 @@ async fn an_empty_file_in_place_of_a_blob_counts_as_absent() {
     check(&server, [case(PUSH, "an empty file", steps)]).await;
     server.client().push_image(NAME, "v2", &Image { blobs, manifest }).await;
     assert_eq!(Tree::read(&server.root()).faults(), Vec::<String>::new());
+}
+
+/// Clients that look first are told that a blob is there which is cut short, for its size is known only from manifests.
+#[tokio::test]
+async fn a_blob_of_another_size_than_its_manifest_says_is_absent_from_then_on_when_it_is_damaged() {
+    let server = TestServer::start(json!({}));
+    let image = image(1);
+    let index = index_of(OCI_INDEX, &[&image.manifest]);
+    let list =
+        Content::json(OCI_INDEX, &json!({"schemaVersion": 2, "manifests": [image.blobs[1].descriptor()]}));
+    server.client().push_image(NAME, "v1", &image).await;
+    let digest = image.blobs[1].digest();
+    let path = format!("/v2/{NAME}/blobs/{digest}");
+    let mount = || post("/v2/push/other/blobs/uploads/").query("mount", &digest).query("from", NAME);
+    let longer = [image.blobs[1].bytes.as_ref(), b"more"].concat();
+    for (manifest, left) in [
+        (&image.manifest, &image.blobs[1].bytes[..700]),
+        (&image.manifest, &longer),
+        (&index, &image.blobs[1].bytes[..700]),
+        (&list, &image.blobs[1].bytes[..700]),
+    ] {
+        damage(&server, &blob_path(&digest), left);
+        let push = || {
+            let push = put(&format!("/v2/{NAME}/manifests/v2")).with("content-type", &manifest.media_type);
+            push.sends(manifest.bytes.clone())
+        };
+        let names_it = {
+            let digest = digest.clone();
+            move |answer: &Answer| answer.json()["errors"][0]["detail"]["digest"] == *digest
+        };
+        let steps = [
+            head(&path).gives(200),
+            push().gives(400).code("MANIFEST_BLOB_UNKNOWN").and("which", names_it),
+            head(&path).gives(404),
+            get(&path).gives(404).code("BLOB_UNKNOWN"),
+            mount().gives(202),
+            post(&format!("/v2/{NAME}/blobs/uploads/"))
+                .query("digest", &digest)
+                .sends(image.blobs[1].bytes.clone())
+                .gives(201),
+            push().gives(201),
+            get(&path).gives(200).body(image.blobs[1].bytes.clone()),
+        ];
+        check(&server, [case(PUSH, format!("{} bytes are left of the blob", left.len()), steps)]).await;
+    }
+    assert_eq!(Tree::read(&server.root()).faults(), Vec::<String>::new());
+}
+
+/// Only hashing tells whether the manifest or the blob is wrong.
+#[tokio::test]
+async fn a_manifest_that_says_the_wrong_size_of_a_sound_blob_is_refused_and_the_blob_stays() {
+    let server = TestServer::start(json!({}));
+    let image = image(1);
+    server.client().push_image(NAME, "v1", &image).await;
+    let long = sha512(&image.blobs[1].bytes);
+    server.client().push_blob_as(NAME, &long, &image.blobs[1]).await;
+    for (digest, size) in [(image.blobs[1].digest(), 1499), (long, 1501), (image.blobs[1].digest(), 0)] {
+        let mut manifest = manifest_of(OCI_MANIFEST, &image.blobs[0], &image.blobs[1..]);
+        manifest["layers"][0]["digest"] = json!(digest);
+        manifest["layers"][0]["size"] = json!(size);
+        let says_both = move |answer: &Answer| {
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            ["sha", "1500", &size.to_string()].iter().all(|part| text.contains(part))
+        };
+        let push = put(&format!("/v2/{NAME}/manifests/v2")).with("content-type", OCI_MANIFEST);
+        let steps = [
+            push.sends(manifest.to_string()).gives(400).code("MANIFEST_INVALID").and("both sizes", says_both),
+            get(&format!("/v2/{NAME}/manifests/v2")).gives(404),
+            get(&format!("/v2/{NAME}/blobs/{digest}")).gives(200).body(image.blobs[1].bytes.clone()),
+        ];
+        check(&server, [case(PUSH, format!("size {size}"), steps)]).await;
+    }
 }
 
 /// Clients look whether it is there before they push it.
