@@ -19,6 +19,9 @@ use super::verified::Verified;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Cost of the work for unknown users when the file has no user at all.
 const DEFAULT_COST: u32 = 10;
+/// How many passwords may be verified or wait for it, for each that is verified at the same time. At the usual cost that
+/// is some seconds of waiting.
+const MOST_PER_SLOT: usize = 64;
 /// Salt and hash of no password, in bcrypt's alphabet.
 const NO_PASSWORD: &str = "abcdefghijklmnopqrstuuKkzxJp7IWbeZbkUYQzoWYnPgVLcEy0m";
 
@@ -38,6 +41,10 @@ pub enum Error {
     Random,
 }
 
+/// So many passwords wait to be verified that one more would wait for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Overloaded;
+
 /// Whether `user` can stand in a password file.
 #[must_use]
 pub fn is_valid_user(user: &str) -> bool {
@@ -55,6 +62,8 @@ pub(super) struct Htpasswd {
     verified: Verified,
     /// Half the cores: a flood of wrong passwords leaves the others to those who are known.
     slots: Arc<Semaphore>,
+    /// Those of passwords that are verified or wait for it.
+    places: Semaphore,
 }
 
 impl Htpasswd {
@@ -69,39 +78,43 @@ impl Htpasswd {
         if users.hashes.is_empty() {
             tracing::warn!(path = %path.display(), "the password file has no user: nobody can log in");
         }
+        let slots = available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         Ok(Self {
             path: path.to_owned(),
             users: ArcSwap::from_pointee(users),
             seen: Mutex::new((Some(stamp), Instant::now() + INTERVAL)),
             interval: INTERVAL,
             verified: Verified::new().map_err(|_| Error::Random)?,
-            slots: Arc::new(Semaphore::new(
-                available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
-            )),
+            slots: Arc::new(Semaphore::new(slots)),
+            places: Semaphore::new(slots * MOST_PER_SLOT),
         })
     }
 
     /// Whether `password` is that of `user`. For an unknown user it takes as long to say no.
-    pub(super) async fn verify(&self, user: &str, password: &str) -> bool {
+    ///
+    /// # Errors
+    /// [`Overloaded`], but never for a password that was found right in the last minutes.
+    pub(super) async fn verify(&self, user: &str, password: &str) -> Result<bool, Overloaded> {
         self.read_again_if_changed();
         let users = self.users.load_full();
         let Some(hash) = users.hashes.get(user) else {
-            self.run_bcrypt(password, &users.no_hash()).await;
-            return false;
+            self.run_bcrypt(password, &users.no_hash()).await?;
+            return Ok(false);
         };
         self.verified.is_right(user, password, hash, self.run_bcrypt(password, hash)).await
     }
 
-    async fn run_bcrypt(&self, password: &str, hash: &str) -> bool {
+    async fn run_bcrypt(&self, password: &str, hash: &str) -> Result<bool, Overloaded> {
         let (password, hash) = (password.to_owned(), hash.to_owned());
-        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return false };
+        let _place = self.places.try_acquire().map_err(|_| Overloaded)?;
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Overloaded)?;
         // The slot moves along: the work goes on when the request has gone.
         let work = tokio::task::spawn_blocking(move || {
             let is_right = bcrypt::verify(password, &hash).unwrap_or(false);
             drop(slot);
             is_right
         });
-        work.await.unwrap_or(false)
+        Ok(work.await.unwrap_or(false))
     }
 
     /// Looks at the file, if nobody has for a second. What cannot be read leaves the users as they were.
@@ -204,6 +217,8 @@ fn parse_line(line: &str) -> Result<(&str, &str, u32), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn line(user: &str, password: &str) -> String {
@@ -259,10 +274,10 @@ mod tests {
         fs::write(&path, lines.concat()).unwrap();
         let htpasswd = open(&path);
         for user in ["a", "b", "y"] {
-            assert!(htpasswd.verify(user, "secret").await);
-            assert!(!htpasswd.verify(user, "Secret").await);
+            assert!(htpasswd.verify(user, "secret").await.unwrap());
+            assert!(!htpasswd.verify(user, "Secret").await.unwrap());
         }
-        assert!(!htpasswd.verify("z", "secret").await);
+        assert!(!htpasswd.verify("z", "secret").await.unwrap());
     }
 
     #[tokio::test]
@@ -271,18 +286,18 @@ mod tests {
         let path = directory.path().join("htpasswd");
         fs::write(&path, line("ann", "old")).unwrap();
         let htpasswd = open(&path);
-        assert!(htpasswd.verify("ann", "old").await);
+        assert!(htpasswd.verify("ann", "old").await.unwrap());
 
         fs::write(&path, line("ann", "new") + &line("bob", "secret")).unwrap();
-        assert!(!htpasswd.verify("ann", "old").await, "the old password was found right before");
-        assert!(htpasswd.verify("ann", "new").await);
-        assert!(htpasswd.verify("bob", "secret").await);
+        assert!(!htpasswd.verify("ann", "old").await.unwrap(), "the old password was found right before");
+        assert!(htpasswd.verify("ann", "new").await.unwrap());
+        assert!(htpasswd.verify("bob", "secret").await.unwrap());
 
         let next = directory.path().join("next");
         fs::write(&next, line("bob", "secret")).unwrap();
         fs::rename(&next, &path).unwrap();
-        assert!(!htpasswd.verify("ann", "new").await, "the user is gone");
-        assert!(htpasswd.verify("bob", "secret").await);
+        assert!(!htpasswd.verify("ann", "new").await.unwrap(), "the user is gone");
+        assert!(htpasswd.verify("bob", "secret").await.unwrap());
     }
 
     #[tokio::test]
@@ -293,12 +308,12 @@ mod tests {
         let htpasswd = open(&path);
 
         fs::remove_file(&path).unwrap();
-        assert!(htpasswd.verify("ann", "secret").await);
+        assert!(htpasswd.verify("ann", "secret").await.unwrap());
         fs::write(&path, [0xff, 0xfe]).unwrap();
-        assert!(htpasswd.verify("ann", "secret").await);
+        assert!(htpasswd.verify("ann", "secret").await.unwrap());
 
         fs::write(&path, line("ann", "mended")).unwrap();
-        assert!(htpasswd.verify("ann", "mended").await);
+        assert!(htpasswd.verify("ann", "mended").await.unwrap());
     }
 
     #[tokio::test]
@@ -310,6 +325,25 @@ mod tests {
             _ = htpasswd.verify("ann", "secret") => panic!("an unknown user was refused in no time"),
             () = tokio::time::sleep(Duration::from_millis(1)) => {}
         }
+    }
+
+    #[tokio::test]
+    async fn one_password_too_many_is_refused_at_once_and_a_known_one_is_not() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(line("ann", "secret").as_bytes()).unwrap();
+        let htpasswd = Htpasswd::open(file.path()).unwrap();
+        assert_eq!(htpasswd.verify("ann", "secret").await, Ok(true));
+        let taken =
+            htpasswd.places.try_acquire_many(u32::try_from(htpasswd.places.available_permits()).unwrap());
+        for (user, password, expected) in [
+            ("ann", "wrong", Err(Overloaded)),
+            ("bob", "secret", Err(Overloaded)),
+            ("ann", "secret", Ok(true)),
+        ] {
+            assert_eq!(htpasswd.verify(user, password).await, expected, "{user} {password}");
+        }
+        drop(taken);
+        assert_eq!(htpasswd.verify("ann", "wrong").await, Ok(false));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::config::{Anonymous, Config};
 mod htpasswd;
 mod verified;
 
-use htpasswd::Htpasswd;
 pub use htpasswd::{Error, is_valid_user};
+use htpasswd::{Htpasswd, Overloaded};
 
 /// What a request is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub enum Denial {
     Unauthenticated,
     /// The credentials are right, but do not give the right.
     Forbidden,
+    /// Too many others are asking at the same time: the same credentials may help later.
+    Overloaded,
 }
 
 /// Decides over requests.
@@ -102,7 +104,7 @@ impl Auth {
     /// everyone must authenticate: clients send credentials only after it was refused without.
     ///
     /// # Errors
-    /// [`Denial`] says whether other credentials could help.
+    /// [`Denial`] says whether other credentials could help, or the same later.
     pub async fn authorize(
         &self,
         credentials: Option<&Credentials>,
@@ -127,10 +129,10 @@ impl Auth {
 impl Users {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, Denial> {
         let Credentials { user, password } = credentials;
-        if self.htpasswd.verify(user, password).await {
-            Ok(Identity { user: Some(user.clone()) })
-        } else {
-            Err(Denial::Unauthenticated)
+        match self.htpasswd.verify(user, password).await {
+            Ok(true) => Ok(Identity { user: Some(user.clone()) }),
+            Ok(false) => Err(Denial::Unauthenticated),
+            Err(Overloaded) => Err(Denial::Overloaded),
         }
     }
 

@@ -38,18 +38,22 @@ impl Verified {
 
     /// Whether `password` is right for `user`, whose stored hash is `hash`: as found before, or as `verify` finds.
     ///
-    /// `verify` runs only if it is needed. Requests with the same pair share one check. The hash is part of the pair, so a new one needs a new check.
-    pub(super) async fn is_right(
+    /// `verify` runs only if it is needed. Requests with the same pair share one check. The hash is part of the pair, so a
+    /// new one needs a new check.
+    ///
+    /// # Errors
+    /// Those of `verify`.
+    pub(super) async fn is_right<E>(
         &self,
         user: &str,
         password: &str,
         hash: &str,
-        verify: impl Future<Output = bool>,
-    ) -> bool {
+        verify: impl Future<Output = Result<bool, E>>,
+    ) -> Result<bool, E> {
         let digest = self.digest(&[user, password, hash]);
         let result = self.check(digest);
-        let is_right = *result.get_or_init(|| verify).await;
-        if !is_right {
+        let is_right = result.get_or_try_init(|| verify).await.copied();
+        if !matches!(is_right, Ok(true)) {
             self.lock().remove(&digest);
         }
         is_right
@@ -109,19 +113,23 @@ mod tests {
 
     use super::*;
 
+    const RIGHT: Result<bool, ()> = Ok(true);
+    const WRONG: Result<bool, ()> = Ok(false);
+
     #[tokio::test]
-    async fn a_right_pair_is_verified_once_and_a_wrong_one_each_time() {
+    async fn a_right_pair_is_verified_once_and_any_other_each_time() {
         let verified = Verified::new().unwrap();
         let checks = AtomicUsize::new(0);
         let rows = [
-            ("ann", "secret", "hash", true, 1),
-            ("ann", "secret", "hash", true, 1),
-            ("ann", "secret", "new hash", true, 2),
-            ("ann", "wrong", "hash", false, 3),
-            ("ann", "wrong", "hash", false, 4),
+            ("ann", "secret", "hash", Err("overloaded"), 1),
+            ("ann", "secret", "hash", Ok(true), 2),
+            ("ann", "secret", "hash", Ok(true), 2),
+            ("ann", "secret", "new hash", Ok(true), 3),
+            ("ann", "wrong", "hash", Ok(false), 4),
+            ("ann", "wrong", "hash", Ok(false), 5),
             // Neither may be taken for the other.
-            ("a", "nnsecret", "hash", false, 5),
-            ("anns", "ecret", "hash", false, 6),
+            ("a", "nnsecret", "hash", Ok(false), 6),
+            ("anns", "ecret", "hash", Ok(false), 7),
         ];
         for (user, password, hash, right, total) in rows {
             let verify = async {
@@ -141,41 +149,44 @@ mod tests {
             verified.is_right("ann", "secret", "hash", async {
                 checks.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                true
+                RIGHT
             })
         });
-        assert!(futures::future::join_all(requests).await.into_iter().all(|right| right));
+        assert!(futures::future::join_all(requests).await.into_iter().all(|right| right == RIGHT));
         assert_eq!(checks.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
     async fn a_check_whose_request_went_away_is_taken_over() {
         let verified = Verified::new().unwrap();
-        let gone = verified.is_right("ann", "secret", "hash", std::future::pending());
+        let gone = verified.is_right("ann", "secret", "hash", std::future::pending::<Result<bool, ()>>());
         let waited = tokio::time::timeout(Duration::from_millis(10), gone).await;
         assert!(waited.is_err());
-        assert!(verified.is_right("ann", "secret", "hash", async { true }).await);
+        assert_eq!(verified.is_right("ann", "secret", "hash", async { RIGHT }).await, RIGHT);
     }
 
     #[tokio::test]
     async fn the_number_of_pairs_is_bounded() {
         let verified = Verified::new().unwrap();
         for number in 0..CAPACITY + 10 {
-            assert!(verified.is_right("ann", &number.to_string(), "hash", async { true }).await);
+            assert_eq!(verified.is_right("ann", &number.to_string(), "hash", async { RIGHT }).await, RIGHT);
         }
         let kept = verified.lock().len();
         assert!(kept <= CAPACITY / 2 + 10, "{kept}");
         // The newest is among those kept.
-        assert!(verified.is_right("ann", &(CAPACITY + 9).to_string(), "hash", async { false }).await);
+        assert_eq!(
+            verified.is_right("ann", &(CAPACITY + 9).to_string(), "hash", async { WRONG }).await,
+            RIGHT
+        );
     }
 
     #[tokio::test]
     async fn a_pair_is_believed_for_some_minutes_only() {
         let verified = Verified::new().unwrap();
-        assert!(verified.is_right("ann", "secret", "hash", async { true }).await);
+        assert_eq!(verified.is_right("ann", "secret", "hash", async { RIGHT }).await, RIGHT);
         for check in verified.lock().values_mut() {
             check.begun = Instant::now().checked_sub(LIFETIME).unwrap();
         }
-        assert!(!verified.is_right("ann", "secret", "hash", async { false }).await);
+        assert_eq!(verified.is_right("ann", "secret", "hash", async { WRONG }).await, WRONG);
     }
 }

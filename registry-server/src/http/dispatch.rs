@@ -102,6 +102,7 @@ impl Dispatcher {
             Ok(identity) => Ok(identity.user),
             Err(Denial::Unauthenticated) => Err(unauthorized()),
             Err(Denial::Forbidden) => Err(Error::Denied),
+            Err(Denial::Overloaded) => Err(Error::TooManyLogins),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Spec: distribution-spec "Error Codes". `RANGE_INVALID`, `PAGINATION_NUMBER_INVALID`, `TAG_INVALID` and
 //! `UNAVAILABLE` are CNCF distribution's.
 
-use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RANGE, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -15,6 +15,9 @@ use crate::registry;
 use crate::storage;
 use crate::types::digest::ParseDigestError;
 use crate::types::reference::ParseReferenceError;
+
+/// When a client that was too much may come again: until then about as many passwords have been verified as may wait.
+const RETRY_AFTER_SECONDS: u16 = 5;
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,9 @@ pub(super) enum Error {
     /// The credentials do not give the right.
     #[error("the requested access is denied")]
     Denied,
+    /// More passwords are to be verified than can be in a few seconds.
+    #[error("too many passwords are being verified, try again in {RETRY_AFTER_SECONDS} seconds")]
+    TooManyLogins,
     /// A parameter that should be a digest is not one.
     #[error(transparent)]
     Digest(#[from] ParseDigestError),
@@ -97,6 +103,7 @@ impl Error {
             Self::Method(_) | Self::Disabled { .. } => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
             Self::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
             Self::Denied => (StatusCode::FORBIDDEN, "DENIED"),
+            Self::TooManyLogins => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             Self::Digest(_) | Self::DigestMissing => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
             Self::Name(_) => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
             Self::PageSize => (StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID"),
@@ -118,6 +125,7 @@ impl Error {
             Self::Unauthorized { challenge: Some(challenge) } => {
                 vec![(WWW_AUTHENTICATE, header_value(challenge))]
             }
+            Self::TooManyLogins => vec![(RETRY_AFTER, RETRY_AFTER_SECONDS.into())],
             Self::Unsatisfiable { size } => vec![(CONTENT_RANGE, header_value(&format!("bytes */{size}")))],
             Self::Registry(registry::Error::ChunkOutOfOrder { offset }) => {
                 vec![(RANGE, upload_range(*offset))]

@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -99,6 +102,35 @@ async fn a_changed_password_file_is_taken_up_without_a_restart() {
     replace(&file, &format!("{}\n{}\n", hashed("alice", "new password"), hashed("carol", "c")));
     eventually("a new user is known", || async { status("carol", "c").await == 200 }).await;
     assert_eq!(status("alice", "new password").await, 200);
+}
+
+/// Verifying a password is work: whoever sends wrong ones without end must not keep the others waiting without end.
+#[tokio::test]
+async fn a_flood_of_wrong_passwords_is_told_to_come_again_later_and_keeps_no_known_user_out() {
+    let (server, _) = server_with_users(json!({})).await;
+    let users = [hashed("alice", "wonderland"), format!("slow:{}", bcrypt::hash("and steady", 10).unwrap())];
+    replace(&server.directory().path().join("htpasswd"), &format!("{}\n", users.join("\n")));
+    let ping =
+        async |user: &str, password: &str| server.client().send(get("/v2/").basic(user, password)).await;
+    eventually("the users are taken up", || async { ping("slow", "and steady").await.status == 200 }).await;
+    assert_eq!(ping("alice", "wonderland").await.status, 200);
+
+    // Half the cores verify passwords, for 64 requests each at a time.
+    let slots = available_parallelism().unwrap().get().div_ceil(2);
+    let passwords: Vec<String> = (0..64 * slots + 20).map(|number| number.to_string()).collect();
+    let mut flood: FuturesUnordered<_> = passwords.iter().map(|password| ping("slow", password)).collect();
+    let refused = loop {
+        let answer = flood.next().await.unwrap();
+        if answer.status != 401 {
+            break answer;
+        }
+    };
+    assert_eq!((refused.status, refused.codes()), (429, vec!["TOOMANYREQUESTS".to_owned()]), "{refused}");
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    assert_eq!(ping("alice", "wonderland").await.status, 200);
+
+    drop(flood);
+    eventually("the flood is over", || async { ping("slow", "wrong").await.status == 401 }).await;
 }
 
 /// Neither those that are right nor those that are not.
