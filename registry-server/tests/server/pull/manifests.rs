@@ -41,6 +41,31 @@ async fn a_manifest_is_served_exactly_as_it_was_pushed() {
     check(&server, rows).await;
 }
 
+/// containerd says of every pull through a mirror where the image is from. This registry holds what it serves itself, so
+/// no answer may say that it was chosen by that.
+#[tokio::test]
+async fn the_registry_that_a_mirrors_client_names_makes_no_difference() {
+    let (server, image) = server_with_image().await;
+    let name = "/v2/pull/manifests";
+    let (digest, blob) = (image.manifest.digest(), image.blobs[1].digest());
+    let paths = [
+        format!("{name}/manifests/v1"),
+        format!("{name}/manifests/{digest}"),
+        format!("{name}/blobs/{blob}"),
+        format!("{name}/tags/list"),
+        format!("{name}/referrers/{digest}"),
+    ];
+    let rows = paths.iter().flat_map(|path| [get(path), head(path)]).map(|request| {
+        let says = request.to_string();
+        case(
+            "Registry Proxying",
+            says,
+            [request.query("ns", "docker.io").gives(200).no_header("oci-namespace")],
+        )
+    });
+    check(&server, rows).await;
+}
+
 /// A registry that answers 404 unless `Accept` names the type breaks curl and simple clients.
 #[tokio::test]
 async fn the_stored_type_is_served_whatever_is_accepted() {
