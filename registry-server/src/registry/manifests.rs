@@ -103,8 +103,8 @@ impl Registry {
         };
         let manifest = Manifest::parse(bytes, content_type)?;
         // Checked before the first byte is written, so that a refused push leaves nothing behind.
-        let absent = self.find_references(name, &manifest).await?;
-        absent.refuse()?;
+        let Absent { needed, optional } = self.find_references(name, &manifest, HashSet::new()).await?;
+        refuse(needed)?;
         self.storage.put(Key::BlobData(&stored), manifest.bytes(), Durability::Durable).await?;
         let subject = manifest.subject().cloned();
         if let Some(subject) = subject.clone() {
@@ -116,7 +116,7 @@ impl Registry {
             self.write_link(Key::TagCurrent(name, tag), &digest).await?;
         }
         if cfg!(not(feature = "without-second-check")) {
-            self.check_again(name, &manifest, (&digest, &stored), &absent).await?;
+            self.check_again(name, &manifest, (&digest, &stored), optional).await?;
         }
         Ok(PushedManifest { digest, subject })
     }
@@ -185,11 +185,10 @@ impl Registry {
         name: &RepositoryName,
         manifest: &Manifest,
         (digest, stored): (&Digest, &Digest),
-        absent: &Absent,
+        absent: HashSet<Digest>,
     ) -> Result<()> {
-        let mut lost = self.find_references(name, manifest).await?;
-        lost.needed.extend(lost.optional.difference(&absent.optional).cloned());
-        lost.refuse()?;
+        let lost = self.find_references(name, manifest, absent).await?;
+        refuse(lost.needed.into_iter().chain(lost.optional).collect())?;
         if self.find(Key::BlobData(stored)).await?.is_none() {
             self.storage.put(Key::BlobData(stored), manifest.bytes(), Durability::Durable).await?;
         }
@@ -200,10 +199,14 @@ impl Registry {
     }
 
     /// Brings back all blobs and manifests that a manifest leads to, through children of its children, as far as they
-    /// are there: they may be condemned one by one. Gives what is not.
-    async fn find_references(&self, name: &RepositoryName, manifest: &Manifest) -> Result<Absent> {
+    /// are there: they may be condemned one by one. Gives what is not, but for what was `seen` before.
+    async fn find_references(
+        &self,
+        name: &RepositoryName,
+        manifest: &Manifest,
+        mut seen: HashSet<Digest>,
+    ) -> Result<Absent> {
         let mut absent = Absent::default();
-        let mut seen = HashSet::new();
         let mut pending = vec![manifest.clone()];
         let mut is_pushed = true;
         while let Some(manifest) = pending.pop() {
@@ -282,12 +285,11 @@ impl Absent {
     fn is_enough(&self) -> bool {
         self.needed.len() >= MOST_MISSING
     }
+}
 
-    /// Refuses the manifest if anything that it needs is absent.
-    fn refuse(&self) -> Result<()> {
-        let missing = self.needed.clone();
-        if missing.is_empty() { Ok(()) } else { Err(Error::ManifestBlobUnknown { missing }) }
-    }
+/// Refuses a manifest if anything that it needs is missing.
+fn refuse(missing: Vec<Digest>) -> Result<()> {
+    if missing.is_empty() { Ok(()) } else { Err(Error::ManifestBlobUnknown { missing }) }
 }
 
 /// What an entry of an index is.

@@ -187,7 +187,8 @@ impl Registry {
             }
             let runs = self.quarantine_runs().await?;
             for run in &runs {
-                if self.revive_from(run, key).await? {
+                // To look costs much less than to try, and next to nothing is there.
+                if self.exists(Key::Quarantined(run, &key)).await? && self.revive_from(run, key).await? {
                     break;
                 }
             }

@@ -1,5 +1,7 @@
 //! Manifests: the bytes as they were pushed, and a view of what they refer to.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -7,12 +9,12 @@ use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::media_type::ManifestMediaType;
 
-/// A manifest that can be read.
+/// A manifest that can be read. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     bytes: Bytes,
     media_type: ManifestMediaType,
-    view: View,
+    view: Arc<View>,
 }
 
 /// Why bytes are not a manifest that the registry can keep.
@@ -48,7 +50,7 @@ pub enum ParseManifestError {
     Shape(ManifestMediaType),
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct View {
     schema_version: Option<u64>,
@@ -133,6 +135,11 @@ impl Manifest {
     /// # Errors
     /// See [`ParseManifestError`]: the kind must be known, agree between header and field, and fit the fields.
     pub fn parse(bytes: Bytes, content_type: Option<&str>) -> Result<Self, ParseManifestError> {
+        // A garbage collection reads more fields than these, and stops at a manifest that it cannot read. They are looked
+        // at and forgotten first: both views of a long index would take twice the memory.
+        if let Err(unreadable @ ParseManifestError::Json(_)) = References::of(&bytes) {
+            return Err(unreadable);
+        }
         let view: View = serde_json::from_slice(&bytes).map_err(ParseManifestError::Json)?;
         let media_type = view.media_type(content_type)?;
         if view.schema_version != Some(2) {
@@ -146,9 +153,7 @@ impl Manifest {
         if !fits {
             return Err(ParseManifestError::Shape(media_type));
         }
-        // A garbage collection reads more fields than these, and stops at a manifest that it cannot read.
-        References::of(&bytes)?;
-        Ok(Self { bytes, media_type, view })
+        Ok(Self { bytes, media_type, view: Arc::new(view) })
     }
 
     /// A manifest as it is stored, whoever wrote it; it was checked when it was pushed.
@@ -158,7 +163,7 @@ impl Manifest {
     pub fn stored(bytes: Bytes) -> Result<Self, ParseManifestError> {
         let media_type = Self::media_type_of(&bytes)?;
         let view = serde_json::from_slice(&bytes).map_err(ParseManifestError::Json)?;
-        Ok(Self { bytes, media_type, view })
+        Ok(Self { bytes, media_type, view: Arc::new(view) })
     }
 
     /// The media type of stored bytes, whoever wrote them; they were checked when they were pushed.

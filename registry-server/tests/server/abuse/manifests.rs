@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use serde_json::json;
 
 use crate::harness::client::{Request, get, put};
@@ -15,7 +16,7 @@ const HERE: &str = "/v2/abuse/manifests/manifests";
 /// The largest manifest that is taken.
 const LIMIT: usize = 4 << 20;
 
-fn push(media_type: &str, body: String) -> Request {
+fn push(media_type: &str, body: impl Into<Bytes>) -> Request {
     put(&format!("{HERE}/v1")).with("content-type", media_type).sends(body)
 }
 
@@ -70,21 +71,51 @@ async fn nesting_without_end_is_kept_where_nothing_is_read() {
     check(&server, rows).await;
 }
 
-/// The error lists some of what is missing: all of it would be longer than the manifest.
-#[tokio::test]
-async fn an_index_of_what_is_not_there_is_refused_in_a_few_words() {
-    let server = TestServer::start(json!({"validation": {"manifests": {"maxsize": 128 << 20}}}));
+/// An index of as many manifests, none of which is there.
+fn index_of_absent(count: usize) -> String {
     let mut index = String::from("{\"schemaVersion\":2,\"manifests\":[");
-    for number in 0..100_000 {
+    for number in 0..count {
         let separator = if number == 0 { "" } else { "," };
         write!(index, "{separator}{{\"digest\":\"sha256:{number:064x}\",\"size\":1}}").unwrap();
     }
-    index.push_str("]}");
+    index + "]}"
+}
+
+/// Whether its length is known before or not, what is too long is not kept.
+#[tokio::test]
+async fn an_index_of_a_million_entries_is_too_large() {
+    let server = TestServer::start(json!({}));
+    let memory = server.most_memory_kib();
+    let index = Bytes::from(index_of_absent(1_000_000));
+    let chunks: Vec<Bytes> = index.chunks(1 << 20).map(|chunk| index.slice_ref(chunk)).collect();
+    let too_large = |request: Request| request.gives(413).code("SIZE_INVALID");
+    let rows = [
+        case(PUSH, "a known length", [too_large(push(OCI_INDEX, index))]),
+        case(
+            PUSH,
+            "chunks",
+            [too_large(push(OCI_INDEX, String::new()).streams(futures::stream::iter(chunks)))],
+        ),
+    ];
+    check(&server, rows).await;
+    let grown = (server.most_memory_kib() - memory) >> 10;
+    assert!(grown < 64, "{grown} MiB for what is refused");
+}
+
+/// The error lists some of what is missing: all of it would be longer than the manifest.
+#[tokio::test]
+async fn a_million_entries_of_what_is_not_there_are_refused_in_a_few_words() {
+    let server = TestServer::start(json!({"validation": {"manifests": {"maxsize": 128 << 20}}}));
+    let memory = server.most_memory_kib();
+    let index = index_of_absent(1_000_000);
+    let size = index.len() as u64 >> 10;
     let refused = push(OCI_INDEX, index).gives(400).and("few words", |answer| {
         let codes = answer.codes();
         codes.len() == 100 && codes.iter().all(|code| code == "MANIFEST_BLOB_UNKNOWN")
     });
-    check(&server, [case(PUSH, "a hundred thousand entries", [refused])]).await;
+    check(&server, [case(PUSH, "a million entries", [refused])]).await;
+    let grown = server.most_memory_kib() - memory;
+    assert!(grown < 6 * size, "{grown} KiB for {size} KiB");
 }
 
 /// Each entry costs the same, however many there are, and the same one again nothing.
@@ -96,10 +127,7 @@ async fn a_long_index_of_what_is_there_or_need_not_be_is_taken() {
     server.client().push_image("abuse/manifests", "v1", &image).await;
     let descriptor = image.manifest.descriptor().to_string();
     let again = format!("{{\"schemaVersion\":2,\"manifests\":[{}]}}", vec![descriptor; 10_000].join(","));
-    let absent: Vec<String> =
-        (0..1000).map(|number| format!("{{\"digest\":\"sha256:{number:064x}\",\"size\":1}}")).collect();
-    let absent = format!("{{\"schemaVersion\":2,\"manifests\":[{}]}}", absent.join(","));
-    let rows = [("the same again", again), ("absent ones", absent)]
+    let rows = [("the same again", again), ("absent ones", index_of_absent(20_000))]
         .map(|(says, body)| case(PUSH, says, [push(OCI_INDEX, body).gives(201)]));
     check(&server, rows).await;
 }
