@@ -2,15 +2,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::net::listen;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::{Http, Net};
 
 /// How long accepting pauses when the process is out of file descriptors, so that it does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections may wait to be accepted, if the system allows as many. The 128 of the standard library are as
+/// many as a few nodes open at once, and a client for whose connection there is no room tries again after a second.
+const MOST_WAITING: i32 = 4096;
 
 /// A stream of bytes to a client.
 pub(super) enum Stream {
@@ -54,7 +60,7 @@ impl Listener {
                 if std::os::unix::net::UnixStream::connect(path).is_err() {
                     let _ = std::fs::remove_file(path);
                 }
-                let bound = UnixListener::bind(path).map(Self::Unix);
+                let bound = UnixListener::bind(path).and_then(with_room).map(Self::Unix);
                 bound.map_err(|source| ListenError { address: settings.addr.clone(), source })
             }
         }
@@ -73,7 +79,10 @@ impl Listener {
             },
             None => TcpListener::bind(address).await,
         };
-        bound.map(Self::Tcp).map_err(|source| ListenError { address: address.to_owned(), source })
+        bound
+            .and_then(with_room)
+            .map(Self::Tcp)
+            .map_err(|source| ListenError { address: address.to_owned(), source })
     }
 
     /// The bound address for people, with the port that the system chose when 0 was asked for.
@@ -118,4 +127,10 @@ impl Listener {
             }
         }
     }
+}
+
+/// Makes room for those that wait: to listen again changes nothing else.
+fn with_room<L: AsFd>(listener: L) -> io::Result<L> {
+    listen(&listener, MOST_WAITING)?;
+    Ok(listener)
 }

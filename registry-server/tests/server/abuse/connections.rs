@@ -3,12 +3,12 @@
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::client::get;
-use crate::harness::server::{TestServer, eventually};
+use crate::harness::server::{SOON, TestServer, eventually};
 
 /// How many connections are left open, where the system allows a process as many files.
 const IDLE: u64 = 10_000;
@@ -36,6 +36,19 @@ async fn ten_thousand_idle_connections_keep_nobody_out() {
     let each = (server.most_memory_kib() - memory) / count;
     assert!(each < 32, "{each} KiB for each connection");
     drop(idle);
+}
+
+/// A server that is stopped accepts nothing, as one that has no processor for a moment.
+#[tokio::test]
+async fn a_burst_of_connections_waits_until_the_server_has_time() {
+    let server = TestServer::start(json!({}));
+    let process = Pid::from_raw(i32::try_from(server.id()).unwrap()).unwrap();
+    kill_process(process, Signal::STOP).unwrap();
+    let connect = |_| TcpStream::connect_timeout(&server.address(), SOON).unwrap();
+    let burst: Vec<TcpStream> = (0..1000).map(connect).collect();
+    kill_process(process, Signal::CONT).unwrap();
+    assert_eq!(server.client().send(get("/v2/")).await.status, 200);
+    drop(burst);
 }
 
 /// What cannot be accepted waits; the server gives up those that say nothing, and then takes it.
