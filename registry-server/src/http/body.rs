@@ -22,7 +22,7 @@ use crate::types::ByteRange;
 
 /// How many bytes are read from a file for one frame: large enough that calls cost little, small enough that a
 /// hundred pulls stay within tens of megabytes.
-const FRAME_SIZE: usize = 256 * 1024;
+pub(super) const FRAME_SIZE: usize = 128 * 1024;
 
 /// The body of an answer.
 pub(super) struct Body {
@@ -45,7 +45,8 @@ struct ContentBody {
     source: Source,
     offset: u64,
     remaining: u64,
-    buffer: BytesMut,
+    /// The last frame, whose allocation is used again once it has been sent: a new one would be filled with zeros first.
+    last: Bytes,
     /// A read on the blocking pool, when the bytes were not in the page cache.
     pending: Option<Pin<Box<dyn Future<Output = io::Result<BytesMut>> + Send>>>,
 }
@@ -62,7 +63,7 @@ impl Body {
             source,
             offset: range.start,
             remaining: range.length,
-            buffer: BytesMut::new(),
+            last: Bytes::new(),
             pending: None,
         };
         Self { kind: Kind::Content(content), record: None }
@@ -159,42 +160,49 @@ impl ContentBody {
             return Poll::Ready(None);
         }
         if self.pending.is_none() {
-            let wanted = FRAME_SIZE.min(usize::try_from(self.remaining).unwrap_or(FRAME_SIZE));
-            // The allocation of the last frame is used again once that frame has been sent.
-            self.buffer.clear();
-            self.buffer.resize(wanted, 0);
-            match read_cached(&self.source, &mut self.buffer, self.offset) {
-                Some(result) => return Poll::Ready(Some(result.and_then(|length| self.take(length)))),
-                None => self.pending = Some(self.read_blocking()),
+            let mut buffer = self.buffer();
+            if let Some(read) = read_cached(&self.source, &mut buffer, self.offset) {
+                return Poll::Ready(Some(read.and_then(|length| {
+                    buffer.truncate(length);
+                    self.take(buffer)
+                })));
             }
+            self.pending = Some(self.read_blocking(buffer));
         }
         let Some(pending) = &mut self.pending else { return Poll::Pending };
         let read = ready!(pending.as_mut().poll(context));
         self.pending = None;
-        Poll::Ready(Some(read.and_then(|buffer| {
-            let length = buffer.len();
-            self.buffer = buffer;
-            self.take(length)
-        })))
+        Poll::Ready(Some(read.and_then(|buffer| self.take(buffer))))
     }
 
-    /// Takes the next `length` bytes out of the buffer.
-    fn take(&mut self, length: usize) -> io::Result<Bytes> {
-        if length == 0 {
+    /// Room for the next frame, with whatever in it.
+    fn buffer(&mut self) -> BytesMut {
+        let wanted = FRAME_SIZE.min(usize::try_from(self.remaining).unwrap_or(FRAME_SIZE));
+        let mut buffer = std::mem::take(&mut self.last).try_into_mut().unwrap_or_default();
+        buffer.resize(wanted, 0);
+        buffer
+    }
+
+    /// Hands out what was read.
+    fn take(&mut self, read: BytesMut) -> io::Result<Bytes> {
+        if read.is_empty() {
             // The length was promised in a header: the connection must break rather than the content end early.
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "stored content is shorter than its size",
             ));
         }
-        self.offset += length as u64;
-        self.remaining -= length as u64;
-        Ok(self.buffer.split_to(length).freeze())
+        self.offset += read.len() as u64;
+        self.remaining -= read.len() as u64;
+        self.last = read.freeze();
+        Ok(self.last.clone())
     }
 
-    fn read_blocking(&mut self) -> Pin<Box<dyn Future<Output = io::Result<BytesMut>> + Send>> {
-        let (source, mut buffer, offset) =
-            (self.source.clone(), std::mem::take(&mut self.buffer), self.offset);
+    fn read_blocking(
+        &self,
+        mut buffer: BytesMut,
+    ) -> Pin<Box<dyn Future<Output = io::Result<BytesMut>> + Send>> {
+        let (source, offset) = (self.source.clone(), self.offset);
         let reading = tokio::task::spawn_blocking(move || {
             let length = source.read_at(&mut buffer, offset)?;
             buffer.truncate(length);
@@ -242,6 +250,20 @@ mod tests {
                 assert!(sent == content[start..start + length], "{start}+{length}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn the_allocation_of_a_frame_that_was_sent_is_used_again() {
+        let length = 3 * FRAME_SIZE;
+        let range = ByteRange { start: 0, length: length as u64 };
+        let mut body = Body::content(file(&vec![1; length]), range);
+        let mut places = Vec::new();
+        while let Some(frame) = body.frame().await {
+            places.push(frame.unwrap().data_ref().unwrap().as_ptr());
+        }
+        assert_eq!(places, [places[0]; 3]);
+        let kept = Body::content(file(&vec![1; length]), range).collect().await.unwrap().to_bytes();
+        assert!(kept == vec![1; length], "but not while it is still to be sent");
     }
 
     #[tokio::test]

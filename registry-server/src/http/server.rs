@@ -14,7 +14,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::body::Body;
+use super::body::{Body, FRAME_SIZE};
 use super::dispatch::Dispatcher;
 use super::health::{Health, Operations};
 use super::listener::{ListenError, Listener, Stream};
@@ -108,6 +108,7 @@ impl Connections {
             .timer(TokioTimer::new())
             .initial_stream_window_size(HTTP2_WINDOW)
             .initial_connection_window_size(HTTP2_WINDOW)
+            .max_send_buf_size(FRAME_SIZE)
             .keep_alive_interval(timeout);
         Self { dispatcher, tls, protocol, graceful: GracefulShutdown::new(), timeout }
     }
@@ -149,7 +150,9 @@ impl Connections {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         peer: Option<SocketAddr>,
     ) {
-        let (acceptor, protocol) = (tls.acceptor(), self.protocol.clone());
+        let (acceptor, mut protocol) = (tls.acceptor(), self.protocol.clone());
+        // One frame at a time is in memory. Without TLS none is, and uploads are read in larger pieces.
+        protocol.http1().max_buf_size(FRAME_SIZE);
         let answers = Answers { dispatcher: Arc::clone(&self.dispatcher), segments: None, peer };
         let (watcher, timeout) = (self.graceful.watcher(), self.timeout);
         tokio::spawn(async move {
