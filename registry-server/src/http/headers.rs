@@ -42,11 +42,10 @@ pub(super) fn upload_range(size: u64) -> HeaderValue {
 
 /// Whether the client has the content already (RFC 9110 §13.1.2). An unquoted digest is taken too.
 pub(super) fn is_not_modified(request: &HeaderMap, digest: &Digest) -> bool {
-    let digest = digest.to_string();
     let matches = |tag: &str| {
         let tag = tag.trim();
         let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        tag == "*" || tag.trim_matches('"') == digest
+        tag == "*" || tag.trim_matches('"') == digest.to_string()
     };
     let mut values = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     values.any(|value| value.split(',').any(matches))

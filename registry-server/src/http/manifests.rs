@@ -23,12 +23,12 @@ pub(super) async fn get(
     reference: &Reference,
     parts: &Parts,
 ) -> Result<Response<Body>, Error> {
-    let manifest = app.registry.get_manifest(name, reference).await?;
+    let manifest = match (&parts.method, reference) {
+        (&Method::HEAD, Reference::Digest(digest)) => app.registry.check_manifest(name, digest).await?,
+        _ => app.registry.get_manifest(name, reference).await?,
+    };
     if is_pull(&parts.method, reference) && !app.pulls.note(name, reference) {
         app.metrics.pulls_unrecorded(1);
-    }
-    if let (&Method::HEAD, Reference::Digest(digest)) = (&parts.method, reference) {
-        app.registry.refresh_manifest(digest).await?;
     }
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();

@@ -25,7 +25,7 @@ impl Registry {
     /// [`Error::BlobUnknown`] when the repository does not have the blob, whoever else does.
     pub async fn stat_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<u64> {
         let unknown = || Error::BlobUnknown { digest: digest.clone() };
-        let target = self.find_link(Key::LayerLink(name, digest)).await?.ok_or_else(unknown)?;
+        let target = self.find_layer(name, digest).await?.ok_or_else(unknown)?;
         let stat = self.find_blob(&target).await?.ok_or_else(unknown)?;
         self.refresh(Key::BlobData(&target), &stat).await;
         Ok(stat.size)
@@ -37,7 +37,7 @@ impl Registry {
     /// [`Error::BlobUnknown`] when the repository does not have the blob, whoever else does.
     pub async fn open_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Blob> {
         let unknown = || Error::BlobUnknown { digest: digest.clone() };
-        let target = self.find_link(Key::LayerLink(name, digest)).await?.ok_or_else(unknown)?;
+        let target = self.find_layer(name, digest).await?.ok_or_else(unknown)?;
         let data = Key::BlobData(&target);
         for _ in 0..LOOKS {
             if let Some(content) = optional(self.storage.open(data).await)? {
@@ -74,7 +74,7 @@ impl Registry {
         from: Option<&RepositoryName>,
     ) -> Result<bool> {
         let target = match from {
-            Some(from) => self.find_link(Key::LayerLink(from, digest)).await?,
+            Some(from) => self.find_layer(from, digest).await?,
             // Only the canonical algorithm names a blob without the help of a repository's link.
             None => Some(digest.clone()).filter(|digest| digest.algorithm() == Algorithm::Sha256),
         };
@@ -110,7 +110,7 @@ impl Registry {
         name: &RepositoryName,
         blob: &Descriptor,
     ) -> Result<Option<u64>> {
-        let Some(target) = self.find_link(Key::LayerLink(name, &blob.digest)).await? else { return Ok(None) };
+        let Some(target) = self.find_layer(name, &blob.digest).await? else { return Ok(None) };
         let Some(stat) = self.find_blob(&target).await? else { return Ok(None) };
         if stat.size == blob.size {
             return Ok(Some(stat.size));
@@ -161,6 +161,19 @@ impl Registry {
             .await
             .unwrap_or_else(|error| Err(std::io::Error::other(error)))
             .map_err(|source| storage::Error::Io { operation: "read", path: key.to_string(), source })
+    }
+
+    /// The digest by which a repository's blob is stored, if the repository has the blob.
+    async fn find_layer(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Digest>> {
+        let link = Key::LayerLink(name, digest);
+        // What a link by the canonical algorithm holds is its own name, so that a look is enough to see that it is whole.
+        if digest.algorithm() == Algorithm::Sha256 {
+            let stat = optional(self.storage.stat(link).await)?;
+            if stat.is_some_and(|stat| stat.size == digest.to_string().len() as u64) {
+                return Ok(Some(digest.clone()));
+            }
+        }
+        self.find_link(link).await
     }
 
     /// Facts about a blob's bytes, which are brought back from the quarantine if they are there.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Registry, Result, StoredManifest, optional};
-use crate::storage::Key;
+use crate::storage::{Key, Stat};
 use crate::types::{Digest, Hasher, RepositoryName};
 
 /// How many bytes of manifests are kept.
@@ -26,27 +26,29 @@ struct Kept {
     size: usize,
 }
 
+/// A manifest that is kept.
 #[derive(Clone)]
-struct Entry {
-    manifest: StoredManifest,
+pub(super) struct Entry {
+    pub(super) manifest: StoredManifest,
     /// The digest by which its bytes are stored.
-    stored: Digest,
+    pub(super) stored: Digest,
 }
 
 impl Registry {
-    /// The manifest of a digest, if it is kept in memory and the repository has it: its link is whole, and its bytes
-    /// are at their place. Otherwise the long way has to be gone, which also brings back what is in the quarantine.
+    /// The manifest of a digest and facts about its bytes, if it is kept in memory and the repository has it: its link is
+    /// whole, and its bytes are at their place. Otherwise the long way has to be gone, which also brings back what is in
+    /// the quarantine.
     pub(super) async fn cached_manifest(
         &self,
         name: &RepositoryName,
         digest: &Digest,
-    ) -> Result<Option<StoredManifest>> {
-        let Some(Entry { manifest, stored }) = self.cache.get(digest) else { return Ok(None) };
+    ) -> Result<Option<(Entry, Stat)>> {
+        let Some(entry) = self.cache.get(digest) else { return Ok(None) };
         let link = optional(self.storage.stat(Key::RevisionLink(name, digest)).await)?;
-        let data = optional(self.storage.stat(Key::BlobData(&stored)).await)?;
-        let is_linked = link.is_some_and(|link| link.size == stored.to_string().len() as u64);
-        let is_stored = data.is_some_and(|data| data.size == manifest.bytes.len() as u64);
-        Ok(Some(manifest).filter(|_| is_linked && is_stored))
+        let data = optional(self.storage.stat(Key::BlobData(&entry.stored)).await)?;
+        let is_linked = link.is_some_and(|link| link.size == entry.stored.to_string().len() as u64);
+        let data = data.filter(|data| is_linked && data.size == entry.manifest.bytes.len() as u64);
+        Ok(data.map(|data| (entry, data)))
     }
 }
 

@@ -51,8 +51,8 @@ impl Registry {
             Reference::Tag(tag) => self.resolve_tag(name, tag).await?.ok_or_else(unknown)?,
             Reference::Digest(digest) => digest.clone(),
         };
-        if let Some(manifest) = self.cached_manifest(name, &digest).await? {
-            return Ok(manifest);
+        if let Some((kept, _)) = self.cached_manifest(name, &digest).await? {
+            return Ok(kept.manifest);
         }
         let revision = Key::RevisionLink(name, &digest);
         let linked = self.find_link(revision).await?;
@@ -73,6 +73,24 @@ impl Registry {
             }
             Err(source) => Err(Error::ManifestDamaged { digest, source }),
         }
+    }
+
+    /// The manifest that has the digest, which is kept from being collected for a while: who looks for it may be about
+    /// to push an index with it.
+    ///
+    /// # Errors
+    /// Those of [`Registry::get_manifest`].
+    pub async fn check_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<StoredManifest> {
+        if let Some((kept, stat)) = self.cached_manifest(name, digest).await? {
+            self.refresh(Key::BlobData(&kept.stored), &stat).await;
+            return Ok(kept.manifest);
+        }
+        let manifest = self.get_manifest(name, &Reference::Digest(digest.clone())).await?;
+        let data = Key::BlobData(digest);
+        if let Some(stat) = optional(self.storage.stat(data).await)? {
+            self.refresh(data, &stat).await;
+        }
+        Ok(manifest)
     }
 
     /// Stores a manifest, exactly as it came, and lets `tags` name it, and the tag that the reference is if it is one.
@@ -119,19 +137,6 @@ impl Registry {
             self.check_again(name, &manifest, (&digest, &stored), optional).await?;
         }
         Ok(PushedManifest { digest, subject })
-    }
-
-    /// Keeps a manifest from being collected for a while: who asks for it by its digest may be about to push an
-    /// index with it.
-    ///
-    /// # Errors
-    /// Those of the storage.
-    pub async fn refresh_manifest(&self, digest: &Digest) -> Result<()> {
-        let data = Key::BlobData(digest);
-        if let Some(stat) = optional(self.storage.stat(data).await)? {
-            self.refresh(data, &stat).await;
-        }
-        Ok(())
     }
 
     /// Deletes a manifest and all tags that name it.

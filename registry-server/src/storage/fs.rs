@@ -4,8 +4,10 @@
 //! ever stands for a part of its content. Short reads run on the calling thread, where a page-cached read costs
 //! less than a change of thread; what flushes, walks or copies runs on the blocking pool.
 
+use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +36,9 @@ const MOVES: usize = 50;
 
 /// How many bytes of an upload are gathered before they are written in one go.
 const WRITE_SIZE: usize = 1024 * 1024;
+
+/// More bytes than most keys have. Each look at the storage begins with a path, and growing it costs more than writing it.
+const ROOM_FOR_KEY: usize = 256;
 
 /// Storage in a directory of the local filesystem.
 #[derive(Clone, Debug)]
@@ -66,7 +71,11 @@ impl Filesystem {
     }
 
     fn path(&self, key: Key<'_>) -> PathBuf {
-        self.root.join(key.to_string())
+        let mut path = OsString::with_capacity(self.root.as_os_str().len() + ROOM_FOR_KEY);
+        path.push(&*self.root);
+        // There is nothing that could fail: it is memory that is written to.
+        let _ = write!(path, "/{key}");
+        path.into()
     }
 
     fn staging(&self) -> PathBuf {

@@ -163,7 +163,7 @@ impl Leaf<'_> {
             Self::Link => "link".into(),
             Self::CurrentLink => "current/link".into(),
             Self::History => "index/sha256".into(),
-            Self::HistoryLink(digest) => format!("index/{}/link", part(digest)).into(),
+            Self::HistoryLink(digest) => format!("index/{}/link", Parts(digest)).into(),
         }
     }
 }
@@ -237,12 +237,12 @@ impl fmt::Display for Key<'_> {
             Self::PulledManifests(name) => write!(f, "{SIDE_DIRECTORY}/pulled/{name}/_digests"),
             Self::Pulled(name, Reference::Tag(tag)) => write!(f, "{}/{tag}", Key::PulledTags(name)),
             Self::Pulled(name, Reference::Digest(digest)) => {
-                write!(f, "{}/{}", Key::PulledManifests(name), part(digest))
+                write!(f, "{}/{}", Key::PulledManifests(name), Parts(digest))
             }
             Self::Referrers(name) => write!(f, "{SIDE_DIRECTORY}/referrers/{name}/_subjects"),
-            Self::ReferrersOf(name, subject) => write!(f, "{}/{}", Key::Referrers(name), part(subject)),
+            Self::ReferrersOf(name, subject) => write!(f, "{}/{}", Key::Referrers(name), Parts(subject)),
             Self::Referrer(name, subject, digest) => {
-                write!(f, "{}/{}", Key::ReferrersOf(name, subject), part(digest))
+                write!(f, "{}/{}", Key::ReferrersOf(name, subject), Parts(digest))
             }
             Self::ReferrersKnown(name) => write!(f, "{SIDE_DIRECTORY}/referrers/{name}/_known"),
             Self::Scratches => write!(f, "{SIDE_DIRECTORY}/scratch"),
@@ -272,13 +272,13 @@ impl Key<'_> {
             Self::Repositories => f.write_str("repositories"),
             Self::Repository(name) => write!(f, "repositories/{name}"),
             Self::Layers(name, algorithm) => write!(f, "repositories/{name}/_layers/{}", algorithm.name()),
-            Self::LayerLink(name, digest) => write!(f, "repositories/{name}/_layers/{}/link", part(digest)),
+            Self::LayerLink(name, digest) => write!(f, "repositories/{name}/_layers/{}/link", Parts(digest)),
             Self::Manifests(name) => write!(f, "repositories/{name}/{MANIFESTS_ENTRY}"),
             Self::Revisions(name, algorithm) => {
                 write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/revisions/{}", algorithm.name())
             }
             Self::RevisionLink(name, digest) => {
-                write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/revisions/{}/link", part(digest))
+                write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/revisions/{}/link", Parts(digest))
             }
             Self::Tags(name) => write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/tags"),
             Self::Tag(name, tag) => write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/tags/{tag}"),
@@ -287,7 +287,7 @@ impl Key<'_> {
             }
             Self::TagIndex(name, tag) => write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/tags/{tag}/index"),
             Self::TagIndexLink(name, tag, digest) => {
-                write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/tags/{tag}/index/{}/link", part(digest))
+                write!(f, "repositories/{name}/{MANIFESTS_ENTRY}/tags/{tag}/index/{}/link", Parts(digest))
             }
             Self::Uploads(name) => write!(f, "repositories/{name}/_uploads"),
             Self::Upload(name, id) => write!(f, "repositories/{name}/_uploads/{id}"),
@@ -305,8 +305,12 @@ impl Key<'_> {
 }
 
 /// A digest as two path parts.
-fn part(digest: &Digest) -> String {
-    format!("{}/{}", digest.algorithm(), digest.hex())
+struct Parts<'a>(&'a Digest);
+
+impl fmt::Display for Parts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0.algorithm(), self.0.hex())
+    }
 }
 
 #[cfg(test)]
