@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use crate::types::ByteRange;
 
 /// The most bytes of a file that are sent in one turn: two fast pulls must not starve small requests.
-const SEGMENT_SIZE: usize = 512 * 1024;
+const SEGMENT_SIZE: usize = 1024 * 1024;
 
 /// From which size on a stretch of a file is sent this way. Below, a copy costs less than a call more.
 pub(super) const MIN_SIZE: u64 = 32 * 1024;
