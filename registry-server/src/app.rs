@@ -18,7 +18,7 @@ pub struct App {
     /// in a thread of its own.
     pub listings: Registry,
     /// Who may do what.
-    pub auth: Auth,
+    pub auth: Arc<Auth>,
     /// The pulls that are still to be written down.
     pub pulls: PendingPulls,
     /// What is counted.
@@ -54,7 +54,7 @@ pub enum Error {
     /// The storage cannot be used.
     #[error("failed to open the storage")]
     Storage(#[source] storage::Error),
-    /// The users cannot be read.
+    /// The users or the rules cannot be used.
     #[error("failed to set up authentication")]
     Auth(#[from] auth::Error),
 }
@@ -86,7 +86,7 @@ impl App {
         Ok(Self {
             listings: Registry::new(observed(blocking)),
             registry: Registry::new(observed(inner)).with_validation(config.validation.manifests.clone()),
-            auth: Auth::new(config)?,
+            auth: Arc::new(Auth::new(config)?),
             pulls: PendingPulls::default(),
             metrics,
             settings: Settings::new(config),

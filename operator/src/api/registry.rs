@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
 use kube::{CustomResource, KubeSchema};
+use registry_server::config::AccessRule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -273,6 +274,21 @@ pub struct Auth {
     /// restart when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub htpasswd_secret_ref: Option<HtpasswdReference>,
+    /// Who may do what in which repositories. Without any rule, every user may do everything; with one or more, nothing is
+    /// allowed but what a rule or `anonymous` grants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(
+        validation = Rule::new(
+            "self.all(rule, rule.subjects.all(subject, \
+             subject.kind in ['User', 'Group'] ? has(subject.name) && !has(subject.namespace) : \
+             subject.kind == 'ServiceAccount' || (!has(subject.name) && !has(subject.namespace))))"
+        )
+        .message(
+            "a subject of kind User or Group needs a name and has no namespace; Authenticated and Anonymous have neither"
+        )
+    )]
+    pub rules: Vec<AccessRule>,
 }
 
 /// What clients without credentials may do.

@@ -138,6 +138,8 @@ pub enum Reason {
     InvalidSpec,
     /// `spec.config` does not lead to a valid config.yml.
     InvalidConfig,
+    /// A rule of `spec.auth.rules` cannot be meant.
+    InvalidAccessRule,
     /// `spec.overrides` does not fit the object, or touches what the operator needs.
     InvalidOverride,
     /// The API server refuses an object that the spec leads to.

@@ -1,6 +1,8 @@
 //! What can be wrong with a Registry and cannot be mended by trying again: mistakes of the user's, and objects that are
 //! missing or in the way. Each names the object and says what to do.
 
+use registry_server::auth::RuleError;
+
 use crate::api::status::Reason;
 
 /// The field that names a certificate of the user's.
@@ -17,6 +19,8 @@ pub enum Problem {
     InvalidSpec { message: String },
     #[error("spec.config: {message}")]
     InvalidConfig { message: String },
+    #[error("spec.auth.{0}")]
+    InvalidAccessRule(RuleError),
     #[error("spec.overrides.{field}: {message}")]
     InvalidOverride { field: String, message: String },
     #[error("{object} is refused by the API server: {message}")]
@@ -88,6 +92,7 @@ impl Problem {
         match self {
             Self::InvalidSpec { .. } => Reason::InvalidSpec,
             Self::InvalidConfig { .. } => Reason::InvalidConfig,
+            Self::InvalidAccessRule(_) => Reason::InvalidAccessRule,
             Self::InvalidOverride { .. } => Reason::InvalidOverride,
             Self::Rejected { .. } => Reason::Rejected,
             Self::NameTaken { .. } => Reason::NameTaken,

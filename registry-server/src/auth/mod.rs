@@ -4,28 +4,17 @@
 
 use std::fmt;
 
-use crate::config::{Anonymous, Config};
+use crate::config::{AccessRule, Anonymous, Config, Right, Subject, SubjectKind};
+use crate::types::RepositoryName;
 
 mod htpasswd;
+mod rules;
 mod verified;
 
-pub use htpasswd::{Error, is_valid_user};
+pub use htpasswd::is_valid_user;
 use htpasswd::{Htpasswd, Overloaded};
-
-/// What a request is about to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Read content.
-    Pull,
-    /// Write content.
-    Push,
-    /// Delete content.
-    Delete,
-    /// List repositories.
-    List,
-    /// Ask whether the credentials hold.
-    Ping,
-}
+pub use rules::Error as RuleError;
+use rules::Rules;
 
 /// A user's name and password, as a client sent them.
 #[derive(Clone, PartialEq, Eq)]
@@ -57,8 +46,17 @@ impl fmt::Debug for Credentials {
 /// Who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// The user whose password was right; nothing for one who sent none.
+    /// The user whose credentials were right; nothing for one who sent none.
     pub user: Option<String>,
+    /// The groups that the user is in.
+    pub groups: Vec<String>,
+}
+
+impl Identity {
+    /// Namespace and name of the `ServiceAccount` that the user is. No password file can have such a user: a colon ends a name.
+    fn service_account(&self) -> Option<(&str, &str)> {
+        self.user.as_deref()?.strip_prefix("system:serviceaccount:")?.split_once(':')
+    }
 }
 
 /// Why a request may not go on.
@@ -72,51 +70,94 @@ pub enum Denial {
     Overloaded,
 }
 
+/// Why nobody can be let in.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The users cannot be read.
+    #[error(transparent)]
+    Htpasswd(#[from] htpasswd::Error),
+    /// A rule cannot be meant.
+    #[error("access.{0}")]
+    Rules(#[from] RuleError),
+}
+
 /// Decides over requests.
 #[derive(Debug)]
 pub struct Auth {
-    /// Nothing when the registry is open to everyone.
+    /// Nothing when nobody is asked who they are.
     users: Option<Users>,
+    rules: Rules,
 }
 
 #[derive(Debug)]
 struct Users {
     htpasswd: Htpasswd,
-    anonymous: Anonymous,
     challenge: String,
 }
 
 impl Auth {
-    /// Reads the users of the section `auth`.
+    /// Reads the users of the section `auth` and the rules of the section `access`.
     ///
     /// # Errors
-    /// When the password file cannot be read. (CNCF distribution makes one with a password of its own instead.)
+    /// When a rule cannot be meant, or the password file cannot be read. (CNCF distribution makes one with a password of its
+    /// own instead.)
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let Some(settings) = &config.auth.htpasswd else { return Ok(Self { users: None }) };
+        let rules = rules(config)?;
+        let Some(settings) = &config.auth.htpasswd else { return Ok(Self { users: None, rules }) };
         let htpasswd = Htpasswd::open(&settings.path)?;
         let challenge = format!("Basic realm={}", quoted(&settings.realm));
-        Ok(Self { users: Some(Users { htpasswd, anonymous: config.access.anonymous, challenge }) })
+        Ok(Self { users: Some(Users { htpasswd, challenge }), rules })
     }
 
-    /// Who asks, if they may do `action`, in `repository` if it is about one.
-    ///
-    /// Wrong credentials are refused even for what needs none, so that a mistyped password shows. To [`Action::Ping`]
-    /// everyone must authenticate: clients send credentials only after it was refused without.
+    /// Who asks. A registry that knows no users does not look at credentials either.
     ///
     /// # Errors
-    /// [`Denial`] says whether other credentials could help, or the same later.
-    pub async fn authorize(
-        &self,
-        credentials: Option<&Credentials>,
-        action: Action,
-        _repository: Option<&str>,
-    ) -> Result<Identity, Denial> {
-        let Some(users) = &self.users else { return Ok(Identity::default()) };
-        match credentials.filter(|credentials| !credentials.is_blank()) {
-            Some(credentials) => users.authenticate(credentials).await,
-            None if users.are_dispensable(action) => Ok(Identity::default()),
-            None => Err(Denial::Unauthenticated),
+    /// [`Denial::Unauthenticated`] when the credentials are wrong, also for what needs none, so that a mistyped password
+    /// shows; [`Denial::Overloaded`].
+    pub async fn authenticate(&self, credentials: Option<&Credentials>) -> Result<Identity, Denial> {
+        let credentials = credentials.filter(|credentials| !credentials.is_blank());
+        let (Some(users), Some(Credentials { user, password })) = (&self.users, credentials) else {
+            return Ok(Identity::default());
+        };
+        match users.htpasswd.verify(user, password).await {
+            Ok(true) => Ok(Identity { user: Some(user.clone()), groups: Vec::new() }),
+            Ok(false) => Err(Denial::Unauthenticated),
+            Err(Overloaded) => Err(Denial::Overloaded),
         }
+    }
+
+    /// Lets the caller go on who has a right in a repository or, without one, anywhere; without a right, whoever is known:
+    /// clients send credentials only after they were refused without.
+    ///
+    /// It does not depend on what there is, so that who may not know of a repository cannot find out.
+    ///
+    /// # Errors
+    /// [`Denial`] says whether other credentials could help.
+    pub fn authorize(
+        &self,
+        caller: &Identity,
+        right: Option<Right>,
+        repository: Option<&RepositoryName>,
+    ) -> Result<(), Denial> {
+        let is_stranger = caller.user.is_none() && self.users.is_some();
+        match right {
+            None if !is_stranger => Ok(()),
+            Some(right) if self.rules.grant(caller, right, repository) => Ok(()),
+            _ if is_stranger => Err(Denial::Unauthenticated),
+            _ => Err(Denial::Forbidden),
+        }
+    }
+
+    /// Whether the caller has the right in the repository.
+    #[must_use]
+    pub fn may(&self, caller: &Identity, right: Right, repository: &RepositoryName) -> bool {
+        self.rules.grant(caller, right, Some(repository))
+    }
+
+    /// Whether the caller has the right in every repository that there may be.
+    #[must_use]
+    pub fn may_everywhere(&self, caller: &Identity, right: Right) -> bool {
+        self.rules.grant_everywhere(caller, right)
     }
 
     /// The value of `WWW-Authenticate` that asks for credentials; nothing if none are ever needed.
@@ -126,19 +167,32 @@ impl Auth {
     }
 }
 
-impl Users {
-    async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, Denial> {
-        let Credentials { user, password } = credentials;
-        match self.htpasswd.verify(user, password).await {
-            Ok(true) => Ok(Identity { user: Some(user.clone()) }),
-            Ok(false) => Err(Denial::Unauthenticated),
-            Err(Overloaded) => Err(Denial::Overloaded),
-        }
-    }
+/// Proves that the rules of the section `access` can be meant.
+///
+/// # Errors
+/// [`RuleError`] says which cannot, and why.
+pub fn check(config: &Config) -> Result<(), RuleError> {
+    rules(config).map(drop)
+}
 
-    fn are_dispensable(&self, action: Action) -> bool {
-        self.anonymous == Anonymous::Pull && matches!(action, Action::Pull | Action::List)
+/// The rules, and those that go without saying.
+fn rules(config: &Config) -> Result<Rules, RuleError> {
+    use Right::{Delete, List, Pull, Push};
+    let everywhere = |kind: SubjectKind, actions: &[Right]| AccessRule {
+        subjects: vec![Subject { kind, ..Subject::default() }],
+        repositories: vec![rules::EVERYWHERE.to_owned()],
+        actions: actions.to_vec(),
+    };
+    let mut all = config.access.rules.clone();
+    if all.is_empty() {
+        let is_open = config.auth.htpasswd.is_none();
+        let everyone = if is_open { SubjectKind::Anonymous } else { SubjectKind::Authenticated };
+        all.push(everywhere(everyone, &[Pull, Push, Delete, List]));
     }
+    if config.access.anonymous == Anonymous::Pull {
+        all.push(everywhere(SubjectKind::Anonymous, &[Pull, List]));
+    }
+    Rules::compile(&all)
 }
 
 /// A quoted string (RFC 9110 §5.6.4) of ASCII only, which is all that every client reads.
@@ -173,7 +227,7 @@ mod tests {
         let htpasswd = config::Htpasswd { realm: "Our \"realm\"".into(), path: file.path().into() };
         Auth::new(&Config {
             auth: config::Auth { htpasswd: Some(htpasswd) },
-            access: config::Access { anonymous },
+            access: config::Access { anonymous, rules: Vec::new() },
             ..Config::default()
         })
         .unwrap()
@@ -181,13 +235,14 @@ mod tests {
 
     #[tokio::test]
     async fn rights_follow_from_credentials_action_and_anonymous_access() {
-        use Action::{Delete, List, Ping, Pull, Push};
+        use Right::{Delete, List, Pull, Push};
         let file = password_file();
         let right = Some(Credentials::new("ann", "secret"));
         let wrong = Some(Credentials::new("ann", "wrong"));
         let stranger = Some(Credentials::new("bob", "secret"));
         let blank = Some(Credentials::new("", ""));
-        let all = [Pull, Push, Delete, List, Ping];
+        let all = [Some(Pull), Some(Push), Some(Delete), Some(List), None];
+        let name = "team/app".parse().unwrap();
         let rows = [
             (Anonymous::None, &None, [false; 5]),
             (Anonymous::None, &blank, [false; 5]),
@@ -202,11 +257,15 @@ mod tests {
         ];
         for (anonymous, credentials, allowed) in rows {
             let auth = auth(&file, anonymous);
-            for (action, allowed) in all.into_iter().zip(allowed) {
-                let answer = auth.authorize(credentials.as_ref(), action, Some("team/app")).await;
-                let user = credentials.as_ref().filter(|one| !one.is_blank()).map(|one| one.user.clone());
-                let expected = if allowed { Ok(Identity { user }) } else { Err(Denial::Unauthenticated) };
-                assert_eq!(answer, expected, "{anonymous:?} {credentials:?} {action:?}");
+            let caller = auth.authenticate(credentials.as_ref()).await;
+            if let Ok(Identity { user: Some(user), .. }) = &caller {
+                assert_eq!(user, "ann");
+            }
+            for (right, allowed) in all.into_iter().zip(allowed) {
+                let answer = caller.as_ref().map_err(|denial| *denial);
+                let answer = answer.and_then(|caller| auth.authorize(caller, right, Some(&name)));
+                let expected = if allowed { Ok(()) } else { Err(Denial::Unauthenticated) };
+                assert_eq!(answer, expected, "{anonymous:?} {credentials:?} {right:?}");
             }
         }
     }
@@ -216,8 +275,9 @@ mod tests {
         let auth = Auth::new(&Config::default()).unwrap();
         let anyone = Credentials::new("any", "one");
         for credentials in [None, Some(&anyone)] {
-            let answer = auth.authorize(credentials, Action::Delete, None).await;
-            assert_eq!(answer, Ok(Identity::default()));
+            let caller = auth.authenticate(credentials).await.unwrap();
+            assert_eq!(caller, Identity::default());
+            assert_eq!(auth.authorize(&caller, Some(Right::Delete), None), Ok(()));
         }
         assert_eq!(auth.challenge(), None);
     }

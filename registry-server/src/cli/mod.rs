@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::app::App;
+use crate::auth;
 use crate::background;
 use crate::config::{self, Config, Loaded};
 use crate::http;
@@ -201,7 +202,8 @@ fn runtime() -> anyhow::Result<Runtime> {
 }
 
 fn check(file: &Path) -> Result<(), Failure> {
-    let Loaded { warnings, .. } = config::load(file, environment())?;
+    let Loaded { config, warnings } = config::load(file, environment())?;
+    auth::check(&config).map_err(auth::Error::Rules).context("the settings cannot be used")?;
     for warning in warnings {
         print(&format!("{warning}\n"))?;
     }

@@ -26,7 +26,7 @@ mod sparse;
 mod storage;
 mod validation;
 
-pub use access::{Access, Anonymous};
+pub use access::{Access, AccessRule, Anonymous, Right, Subject, SubjectKind};
 pub use auth::{Auth, Htpasswd};
 pub use duration::parse as parse_duration;
 pub use error::{Error, Origin, Problem, Warning};
@@ -55,7 +55,7 @@ pub struct Config {
     /// Who users are. Without it the registry is open to everyone.
     #[serde(default)]
     pub auth: Auth,
-    /// What those may do who send no credentials.
+    /// Who may do what in which repositories.
     #[serde(default)]
     pub access: Access,
     /// The addresses listened on, TLS, and what is common to all answers.

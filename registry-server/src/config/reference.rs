@@ -60,13 +60,13 @@ fn page() -> String {
     page
 }
 
-/// A row for each key at the end of a branch.
+/// A row for each key at the end of a branch, and for those of a list's elements.
 fn write_rows(page: &mut String, key: &str, shape: Shape<'_>, schema: &Value, required: bool) {
     let mut members = shape.properties().peekable();
     if members.peek().is_none() {
         let variable = match key {
             "version" => String::new(),
-            key => format!("<br>`REGISTRY_{}`", key.to_uppercase().replace('.', "_")),
+            key => format!("<br>`REGISTRY_{}`", key.to_uppercase().replace("[]", "_0").replace('.', "_")),
         };
         let default = match &schema["default"] {
             Value::Null if required => "required".to_owned(),
@@ -81,6 +81,11 @@ fn write_rows(page: &mut String, key: &str, shape: Shape<'_>, schema: &Value, re
     for (name, member, schema) in members {
         write_rows(page, &format!("{key}.{name}"), member, schema, shape.requires(name));
     }
+    if let Some(element) = shape.element() {
+        for (name, member, schema) in element.properties() {
+            write_rows(page, &format!("{key}[].{name}"), member, schema, element.requires(name));
+        }
+    }
 }
 
 fn kind(shape: Shape<'_>) -> String {
@@ -88,7 +93,11 @@ fn kind(shape: Shape<'_>) -> String {
     if !choices.is_empty() {
         choices.join(", ")
     } else if let Some(element) = shape.element() {
-        format!("list of {}", kind(element))
+        if element.properties().next().is_some() {
+            "list".to_owned()
+        } else {
+            format!("list of {}", kind(element))
+        }
     } else if let Some(entry) = shape.member("any").filter(|_| shape.is_map()) {
         format!("map to {}", kind(entry))
     } else if shape.is_map() {

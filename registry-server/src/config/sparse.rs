@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn only_changed_settings_are_written() {
         let config = Config {
-            access: Access { anonymous: Anonymous::Pull },
+            access: Access { anonymous: Anonymous::Pull, rules: Vec::new() },
             auth: Auth { htpasswd: Some(Htpasswd { realm: "Registry".into(), path: "/h".into() }) },
             http: Http {
                 draintimeout: std::time::Duration::from_secs(90),

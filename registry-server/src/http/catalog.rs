@@ -1,5 +1,7 @@
 //! `/v2/_catalog`: CNCF distribution's list of repositories.
 
+use std::sync::Arc;
+
 use http::Response;
 use http::request::Parts;
 use serde_json::json;
@@ -12,16 +14,24 @@ use super::headers::insert_next_link;
 use super::query::{page_size, parameter};
 use super::respond_json;
 use crate::app::App;
+use crate::auth::Identity;
+use crate::config::Right;
 use crate::types::RepositoryName;
 
-/// `GET`: the repositories after `last`, at most `n` of them and never more than the server's limit. What is
-/// left out is behind the link.
-pub(super) async fn get(app: &App, parts: &Parts) -> Result<Response<Body>, Error> {
+/// `GET`: the repositories after `last` that the caller may know of, at most `n` of them and never more than the server's
+/// limit. What is left out is behind the link.
+pub(super) async fn get(app: &App, caller: &Identity, parts: &Parts) -> Result<Response<Body>, Error> {
     let most = app.settings.max_catalog_entries;
     let limit = page_size(parts)?.map_or(most, |n| n.min(most));
     let last = parameter(parts, "last");
     let (registry, runtime) = (app.listings.clone(), Handle::current());
-    let page = spawn_blocking(move || runtime.block_on(registry.list_repositories(last.as_deref(), limit)));
+    let (auth, caller) = (Arc::clone(&app.auth), caller.clone());
+    let page = spawn_blocking(move || {
+        let is_shown = |name: &RepositoryName| {
+            [Right::List, Right::Pull].into_iter().all(|right| auth.may(&caller, right, name))
+        };
+        runtime.block_on(registry.list_repositories(last.as_deref(), limit, is_shown))
+    });
     let page = page.await.map_err(Error::Listing)??;
     let names: Vec<&str> = page.entries.iter().map(RepositoryName::as_str).collect();
     let mut response = respond_json(&json!({ "repositories": names }));

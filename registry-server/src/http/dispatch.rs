@@ -18,8 +18,8 @@ use super::request_body::RequestBody;
 use super::route::{Route, RouteError};
 use super::{base, blobs, catalog, manifests, referrers, tags, uploads};
 use crate::app::App;
-use crate::auth::{Action, Credentials, Denial};
-use crate::types::RepositoryName;
+use crate::auth::{Credentials, Denial, Identity};
+use crate::config::Right;
 
 /// The header by which clients know the protocol.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -81,13 +81,14 @@ impl Dispatcher {
         if !route.methods().contains(&parts.method) {
             return Err(Error::Method(route.methods()));
         }
-        record.user = self.authorize(&route, parts).await?;
+        let caller = self.authorize(&route, parts).await?;
+        record.user.clone_from(&caller.user);
         self.check_switches(&route, &parts.method)?;
-        self.handle(route, parts, body).await
+        self.handle(route, &caller, parts, body).await
     }
 
-    /// Who asks, if that is known.
-    async fn authorize(&self, route: &Route, parts: &Parts) -> Result<Option<String>, Error> {
+    /// Who asks, if they may.
+    async fn authorize(&self, route: &Route, parts: &Parts) -> Result<Identity, Error> {
         let auth = &self.app.auth;
         let unauthorized = || Error::Unauthorized { challenge: auth.challenge().map(str::to_owned) };
         let credentials = match parts.headers.get(AUTHORIZATION) {
@@ -97,13 +98,14 @@ impl Dispatcher {
             }
             _ => None,
         };
-        let repository = route.repository().map(RepositoryName::as_str);
-        match auth.authorize(credentials.as_ref(), route.action(&parts.method), repository).await {
-            Ok(identity) => Ok(identity.user),
-            Err(Denial::Unauthenticated) => Err(unauthorized()),
-            Err(Denial::Forbidden) => Err(Error::Denied),
-            Err(Denial::Overloaded) => Err(Error::TooManyLogins),
-        }
+        let denied = |denial| match denial {
+            Denial::Unauthenticated => unauthorized(),
+            Denial::Forbidden => Error::Denied,
+            Denial::Overloaded => Error::TooManyLogins,
+        };
+        let caller = auth.authenticate(credentials.as_ref()).await.map_err(denied)?;
+        auth.authorize(&caller, route.right(&parts.method), route.repository()).map_err(denied)?;
+        Ok(caller)
     }
 
     fn check_switches(&self, route: &Route, method: &Method) -> Result<(), Error> {
@@ -118,16 +120,22 @@ impl Dispatcher {
         if settings.read_only && !matches!(*method, Method::GET | Method::HEAD) {
             return Some("the registry is read-only");
         }
-        let deletes = route.action(method) == Action::Delete;
+        let deletes = route.right(method) == Some(Right::Delete);
         (deletes && !settings.delete_enabled).then_some("deletion is not enabled (storage.delete.enabled)")
     }
 
-    async fn handle(&self, route: Route, parts: &Parts, body: RequestBody) -> Result<Response<Body>, Error> {
+    async fn handle(
+        &self,
+        route: Route,
+        caller: &Identity,
+        parts: &Parts,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Error> {
         let app = &*self.app;
         let method = &parts.method;
         match route {
             Route::Base => Ok(base::get()),
-            Route::Catalog => catalog::get(app, parts).await,
+            Route::Catalog => catalog::get(app, caller, parts).await,
             Route::Tags(name) => tags::get(app, &name, parts).await,
             Route::Referrers(name, subject) => referrers::get(app, &name, &subject, parts).await,
             Route::Manifest(name, reference) => match *method {
@@ -140,7 +148,7 @@ impl Dispatcher {
                 Method::HEAD => blobs::head(app, &name, &digest, parts).await,
                 _ => blobs::get(app, &name, &digest, parts).await,
             },
-            Route::Uploads(name) => uploads::post(app, &name, parts, body).await,
+            Route::Uploads(name) => uploads::post(app, caller, &name, parts, body).await,
             Route::Upload(name, id) => match *method {
                 Method::PATCH => uploads::patch(app, &name, id, parts, body).await,
                 Method::PUT => uploads::put(app, &name, id, parts, body).await,

@@ -7,7 +7,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::auth::Action;
+use crate::config::Right;
 use crate::types::digest::ParseDigestError;
 use crate::types::name::ParseNameError;
 use crate::types::reference::ParseReferenceError;
@@ -109,18 +109,18 @@ impl Route {
         }
     }
 
-    /// The right that the method asks for on this path.
-    pub(super) fn action(&self, method: &Method) -> Action {
+    /// The right that the method asks for on this path, if it asks for any.
+    pub(super) fn right(&self, method: &Method) -> Option<Right> {
         match self {
-            Self::Base => Action::Ping,
-            Self::Catalog => Action::List,
-            Self::Tags(_) | Self::Referrers(..) => Action::Pull,
-            Self::Uploads(_) | Self::Upload(..) => Action::Push,
-            Self::Manifest(..) | Self::Blob(..) => match *method {
-                Method::GET | Method::HEAD => Action::Pull,
-                Method::DELETE => Action::Delete,
-                _ => Action::Push,
-            },
+            Self::Base => None,
+            Self::Catalog => Some(Right::List),
+            Self::Tags(_) | Self::Referrers(..) => Some(Right::Pull),
+            Self::Uploads(_) | Self::Upload(..) => Some(Right::Push),
+            Self::Manifest(..) | Self::Blob(..) => Some(match *method {
+                Method::GET | Method::HEAD => Right::Pull,
+                Method::DELETE => Right::Delete,
+                _ => Right::Push,
+            }),
         }
     }
 

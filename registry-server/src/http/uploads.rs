@@ -14,12 +14,15 @@ use super::headers::{CONTENT_DIGEST, UPLOAD_ID, header_value, upload_range};
 use super::query::parameter;
 use super::request_body::RequestBody;
 use crate::app::App;
+use crate::auth::Identity;
+use crate::config::Right;
 use crate::registry::Chunk;
 use crate::types::{Algorithm, Digest, RepositoryName, UploadId};
 
 /// `POST`: begins a session, takes a whole blob with `?digest=`, or mounts one with `?mount=`.
 pub(super) async fn post(
     app: &App,
+    caller: &Identity,
     name: &RepositoryName,
     parts: &Parts,
     body: RequestBody,
@@ -31,7 +34,12 @@ pub(super) async fn post(
     if let Some(digest) = parameter(parts, "mount") {
         let digest: Digest = digest.parse()?;
         let from: Option<RepositoryName> = parameter(parts, "from").map(|from| from.parse()).transpose()?;
-        if app.registry.mount_blob(name, &digest, from.as_ref()).await? {
+        // Whoever could mount what they may not pull could pull it then.
+        let may_pull = match &from {
+            Some(from) => app.auth.may(caller, Right::Pull, from),
+            None => app.auth.may_everywhere(caller, Right::Pull),
+        };
+        if may_pull && app.registry.mount_blob(name, &digest, from.as_ref()).await? {
             return Ok(created(app, name, &digest));
         }
     } else if let Some(digest) = parameter(parts, "digest") {

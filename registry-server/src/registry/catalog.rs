@@ -7,10 +7,15 @@ use crate::storage::{Entry, Key, MANIFESTS_ENTRY};
 use crate::types::RepositoryName;
 
 impl Registry {
-    /// The registry's repositories in byte order: those after `last`, at most `limit`.
+    /// The registry's repositories in byte order: those after `last` that `is_shown` lets through, at most `limit`.
     ///
     /// Only the directories that can hold names of the page are read.
-    pub async fn list_repositories(&self, last: Option<&str>, limit: usize) -> Result<Page<RepositoryName>> {
+    pub async fn list_repositories(
+        &self,
+        last: Option<&str>,
+        limit: usize,
+        is_shown: impl Fn(&RepositoryName) -> bool,
+    ) -> Result<Page<RepositoryName>> {
         let last = last.unwrap_or("");
         let mut entries = Vec::new();
         // Taking the smallest name each time gives `a`, `a-b`, `a/b`: byte order, although `a/b` lies below `a`.
@@ -21,7 +26,7 @@ impl Registry {
             }
             let below = self.directories(Key::Repository(&name), Some(&name)).await?;
             pending.names.extend(below.names);
-            if !below.parent_is_repository || name.as_str() <= last {
+            if !below.parent_is_repository || name.as_str() <= last || !is_shown(&name) {
                 continue;
             }
             if entries.len() == limit {

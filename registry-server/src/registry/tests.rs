@@ -344,14 +344,16 @@ async fn repositories_are_paged_in_byte_order_however_they_nest() {
     for start in 0..=all.len() {
         let last = start.checked_sub(1).map(|index| all[index]);
         for limit in 0..=all.len() + 1 {
-            let page = registry.list_repositories(last, limit).await.unwrap();
+            let page = registry.list_repositories(last, limit, |_| true).await.unwrap();
             let names: Vec<&str> = page.entries.iter().map(RepositoryName::as_str).collect();
             let end = all.len().min(start + limit);
             assert_eq!(names, all[start..end], "after {last:?}, at most {limit}");
             assert_eq!(page.more, end < all.len(), "after {last:?}, at most {limit}");
         }
     }
-    let between = registry.list_repositories(Some("a-c"), 1).await.unwrap();
+    let shown = registry.list_repositories(None, 1, |name| name.as_str() > "a-b").await.unwrap();
+    assert_eq!((shown.entries.len(), shown.entries[0].as_str() > "a-b"), (1, true));
+    let between = registry.list_repositories(Some("a-c"), 1, |_| true).await.unwrap();
     assert_eq!(between.entries, [name("a/b")]);
 }
 

@@ -11,6 +11,7 @@ pub mod media_type;
 pub mod name;
 pub mod reference;
 pub mod referrer;
+pub mod repository_glob;
 pub mod run_id;
 pub mod upload_id;
 
@@ -23,5 +24,6 @@ pub use media_type::ManifestMediaType;
 pub use name::RepositoryName;
 pub use reference::{Reference, Tag};
 pub use referrer::Referrer;
+pub use repository_glob::RepositoryGlob;
 pub use run_id::RunId;
 pub use upload_id::UploadId;

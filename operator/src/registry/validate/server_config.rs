@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use registry_server::auth;
 use registry_server::config::{self, Config};
 use serde_json::Value;
 
@@ -38,9 +39,10 @@ pub struct ServerConfig {
 /// Renders config.yml for `spec`.
 ///
 /// # Errors
-/// [`Problem::InvalidConfig`] if `spec.config` makes it one that the server refuses, or moves what the operator relies on.
+/// [`Problem::InvalidAccessRule`]; [`Problem::InvalidConfig`] if `spec.config` makes it one that the server refuses, or moves what the operator relies on.
 pub fn render(spec: &RegistrySpec) -> Result<ServerConfig, Problem> {
     let base = base(spec);
+    auth::check(&base).map_err(Problem::InvalidAccessRule)?;
     let mut merged = object(&base)?;
     if let Some(fragment) = &spec.config {
         merge(&mut merged, fragment);
@@ -58,6 +60,7 @@ pub fn render(spec: &RegistrySpec) -> Result<ServerConfig, Problem> {
             return Err(invalid(&format!("{key}: it belongs to the operator; leave it out")));
         }
     }
+    auth::check(&read).map_err(|error| invalid(&auth::Error::Rules(error)))?;
     Ok(ServerConfig { yaml, drain: read.http.draintimeout })
 }
 
@@ -85,6 +88,7 @@ fn base(spec: &RegistrySpec) -> Config {
             Anonymous::None => config::Anonymous::None,
             Anonymous::Pull => config::Anonymous::Pull,
         };
+        config.access.rules.clone_from(&auth.rules);
         config.auth.htpasswd = auth.htpasswd_secret_ref.as_ref().map(|_| config::Htpasswd {
             realm: "Registry".to_owned(),
             path: PathBuf::from(AUTH_DIRECTORY).join(HTPASSWD_FILE),
@@ -150,6 +154,9 @@ mod tests {
         let auth = read(&json!({"auth": {"anonymous": "Pull", "htpasswdSecretRef": {"name": "users"}}}));
         assert_eq!(auth.access.anonymous, config::Anonymous::Pull);
         assert_eq!(auth.auth.htpasswd.unwrap().path, Path::new("/etc/registry-auth/htpasswd"));
+        let rules = json!([{"subjects": [{"kind": "ServiceAccount"}], "repositories": ["{namespace}/**"], "actions": ["pull"]}]);
+        let auth = read(&json!({"auth": {"htpasswdSecretRef": {"name": "users"}, "rules": rules}}));
+        assert_eq!(serde_json::to_value(auth.access.rules).unwrap(), rules);
     }
 
     #[test]
@@ -184,6 +191,20 @@ mod tests {
         ] {
             let message = render(&spec(&json!({"config": fragment}))).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{fragment} gave {message}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_meant_is_refused_where_it_stands() {
+        let rules = json!([{"subjects": [{"kind": "Anonymous"}], "repositories": ["{team}/**"], "actions": ["pull"]}]);
+        let auth = json!({"auth": {"htpasswdSecretRef": {"name": "users"}, "rules": rules}});
+        let config = json!({"config": {"access": {"rules": rules}}});
+        for (fields, expected) in [
+            (auth, "spec.auth.rules[0].repositories[0]: {team} stands for nothing"),
+            (config, "spec.config: access.rules[0].repositories[0]: {team} stands for nothing"),
+        ] {
+            let message = render(&spec(&fields)).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
         }
     }
 

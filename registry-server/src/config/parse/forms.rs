@@ -59,8 +59,11 @@ pub(super) fn tidy(value: &mut Value, shape: Option<Shape<'_>>) {
                 *value = Value::Bool(truth);
             }
         }
-        Value::String(text) if shape.is_some_and(|shape| shape.choices().next().is_some()) => {
-            text.make_ascii_lowercase();
+        Value::String(text) => {
+            let choices = shape.into_iter().flat_map(Shape::choices).map(|(choice, _)| choice);
+            if let Some(choice) = choices.into_iter().find(|choice| choice.eq_ignore_ascii_case(text)) {
+                choice.clone_into(text);
+            }
         }
         _ => {}
     }

@@ -14,13 +14,13 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use regex::Regex;
 
 pub use verdict::{Kept, LetGo, Verdict};
 
 use crate::config::{Keep, ProtectedImage, Protection, Retention, RetentionPolicy, Untagged};
-use crate::types::{Digest, Reference, RepositoryName, Tag};
+use crate::types::repository_glob::ParseGlobError;
+use crate::types::{Digest, Reference, RepositoryGlob, RepositoryName, Tag};
 
 /// Rules and protection, ready to decide. The default knows nothing and so lets nothing go.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +59,7 @@ pub struct TagFacts {
 
 #[derive(Clone, Debug)]
 struct Policy {
-    repositories: GlobSet,
+    repositories: Vec<RepositoryGlob>,
     tags: Option<Regex>,
     keep: Option<Keep>,
     /// [`Keep::patterns`], compiled.
@@ -97,7 +97,7 @@ impl Rules {
     /// Whether any policy is about the repository. If none is, no tag of it goes.
     #[must_use]
     pub fn is_about(&self, repository: &RepositoryName) -> bool {
-        self.policies.iter().any(|policy| policy.repositories.is_match(repository.as_str()))
+        self.policies.iter().any(|policy| policy.covers(repository))
     }
 
     /// What becomes of each of a repository's tags, in the order in which they are given.
@@ -120,8 +120,7 @@ impl Rules {
         if !self.complete {
             return Some(Untagged::Keep);
         }
-        let mut about =
-            self.policies.iter().filter(|policy| policy.repositories.is_match(repository.as_str()));
+        let mut about = self.policies.iter().filter(|policy| policy.covers(repository));
         about.find_map(|policy| policy.untagged)
     }
 
@@ -147,7 +146,7 @@ impl Rules {
     fn standings(&self, repository: &RepositoryName, tags: &[TagFacts]) -> Vec<Option<Standing>> {
         let mut standings: Vec<Option<Standing>> = tags.iter().map(|_| None).collect();
         for (index, policy) in self.policies.iter().enumerate() {
-            if !policy.repositories.is_match(repository.as_str()) {
+            if !policy.covers(repository) {
                 continue;
             }
             let untaken = (0..tags.len()).filter(|tag| standings[*tag].is_none());
@@ -197,6 +196,10 @@ impl Policy {
             patterns: compile_patterns(&format!("{keep_field}.patterns"), patterns)?,
             untagged: policy.untagged,
         })
+    }
+
+    fn covers(&self, repository: &RepositoryName) -> bool {
+        self.repositories.iter().any(|glob| glob.matches(repository))
     }
 
     fn is_about(&self, tag: &Tag) -> bool {
@@ -260,17 +263,16 @@ fn first_match(patterns: &[Regex], tag: &Tag) -> Option<String> {
     found.map(|pattern| pattern.as_str().to_owned())
 }
 
-fn compile_globs(field: &str, globs: &[String]) -> Result<GlobSet, Error> {
+fn compile_globs(field: &str, globs: &[String]) -> Result<Vec<RepositoryGlob>, Error> {
     if globs.is_empty() {
         return Err(Error::new(field, "it names no repository; ** stands for all"));
     }
-    let mut set = GlobSetBuilder::new();
-    for (index, glob) in globs.iter().enumerate() {
-        let compiled = GlobBuilder::new(glob).literal_separator(true).build();
-        let wrong = |error: globset::Error| Error::new(format!("{field}[{index}]"), error.kind().to_string());
-        set.add(compiled.map_err(wrong)?);
-    }
-    set.build().map_err(|error| Error::new(field, error.kind().to_string()))
+    let globs = globs.iter().enumerate();
+    let compiled = globs.map(|(index, glob)| {
+        glob.parse()
+            .map_err(|error: ParseGlobError| Error::new(format!("{field}[{index}]"), error.to_string()))
+    });
+    compiled.collect()
 }
 
 fn compile_patterns(field: &str, patterns: &[String]) -> Result<Vec<Regex>, Error> {

@@ -203,7 +203,7 @@ fn every_request(image: &Image) -> Vec<Request> {
 }
 
 /// A server with the users alice and bob, and an image pushed by alice.
-async fn server_with_users(mut settings: Value) -> (TestServer, Image) {
+pub(super) async fn server_with_users(mut settings: Value) -> (TestServer, Image) {
     let directory = Arc::new(TempDir::new().unwrap());
     let file = directory.path().join("htpasswd");
     let unusable = "old:$apr1$sVOPXWYe$Yq1p1rGoqcvA8HWpXMiHN/";
@@ -212,20 +212,20 @@ async fn server_with_users(mut settings: Value) -> (TestServer, Image) {
     settings["auth"] = json!({"htpasswd": {"realm": "windlass test", "path": file}});
     let server = TestServer::start_in(&directory, settings);
     let image = image(1);
-    push_as_alice(&server, &image).await;
+    push_as_alice(&server, NAME, &image).await;
     (server, image)
 }
 
-async fn push_as_alice(server: &TestServer, image: &Image) {
+pub(super) async fn push_as_alice(server: &TestServer, name: &str, image: &Image) {
     let mut client = server.client();
     for blob in &image.blobs {
-        let push = post(&format!("/v2/{NAME}/blobs/uploads/")).query("digest", &blob.digest());
+        let push = post(&format!("/v2/{name}/blobs/uploads/")).query("digest", &blob.digest());
         assert_eq!(
             client.send(push.basic("alice", "wonderland").sends(blob.bytes.clone())).await.status,
             201
         );
     }
-    let push = put(&format!("/v2/{NAME}/manifests/v1")).with("content-type", &image.manifest.media_type);
+    let push = put(&format!("/v2/{name}/manifests/v1")).with("content-type", &image.manifest.media_type);
     let push = push.basic("alice", "wonderland").sends(image.manifest.bytes.clone());
     assert_eq!(client.send(push).await.status, 201);
 }

@@ -1,5 +1,6 @@
 //! What those rely on who run the server, beyond the specification.
 
+mod access;
 mod auth;
 mod health;
 mod logs;
