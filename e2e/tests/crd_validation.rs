@@ -126,6 +126,25 @@ fn fields() -> impl Iterator<Item = (&'static str, Value, Verdict)> {
             json!({"htpasswdSecretRef": {"name": "users"}, "anonymous": "Push"}),
             Refused("Unsupported value: \"Push\""),
         ),
+        ("auth", users_with_rule(&json!({"kind": "User", "name": "ann"}), "pull"), Accepted),
+        ("auth", users_with_rule(&json!({"kind": "ServiceAccount"}), "list"), Accepted),
+        ("auth", users_with_rule(&json!({"kind": "Group"}), "pull"), Refused("needs a name")),
+        (
+            "auth",
+            users_with_rule(&json!({"kind": "Anonymous", "name": "a"}), "pull"),
+            Refused("needs a name"),
+        ),
+        (
+            "auth",
+            users_with_rule(&json!({"kind": "User", "name": "a", "namespace": "b"}), "pull"),
+            Refused("has no namespace"),
+        ),
+        ("auth", users_with_rule(&json!({"kind": "Robot"}), "pull"), Refused("Unsupported value: \"Robot\"")),
+        (
+            "auth",
+            users_with_rule(&json!({"kind": "Anonymous"}), "write"),
+            Refused("Unsupported value: \"write\""),
+        ),
         ("service", json!({"nodePort": 30500}), Refused("nodePort needs type NodePort or LoadBalancer")),
         ("service", json!({"type": "NodePort", "nodePort": 30500}), Accepted),
         ("service", json!({"type": "ExternalName"}), Refused("Unsupported value: \"ExternalName\"")),
@@ -263,4 +282,10 @@ async fn a_fresh_object_is_not_taken_for_a_finished_one() -> Outcome {
         Ok(())
     })
     .await
+}
+
+/// Users, and a rule that lets a subject do something.
+fn users_with_rule(subject: &Value, action: &str) -> Value {
+    let rule = json!({"subjects": [subject], "repositories": ["**"], "actions": [action]});
+    json!({"htpasswdSecretRef": {"name": "users"}, "rules": [rule]})
 }

@@ -10,11 +10,12 @@ use kube::api::LogParams;
 use serde_json::json;
 
 const PULL_SECRET: &str = "pull";
+const REPOSITORY: &str = "team/hello";
 
-async fn push_hello(namespace: &Namespace) -> anyhow::Result<()> {
+async fn push_hello(namespace: &Namespace, repository: &str) -> anyhow::Result<()> {
     let forward = forward::Forward::open(namespace, NAME).await?;
     let trust = Trust::new(&registry::authorities(namespace, NAME).await?)?;
-    let target = format!("docker://{}/team/hello:v1", forward.address());
+    let target = format!("docker://{}/{repository}:v1", forward.address());
     let mut copy = trust.skopeo_copy("dest");
     copy.args(["--dest-creds", &format!("{USER}:{PASSWORD}"), &hello::for_skopeo().await?, &target]);
     run_command(&mut copy).await?;
@@ -33,6 +34,15 @@ async fn pull_secret(namespace: &Namespace, password: &str) -> anyhow::Result<()
 }
 
 async fn start(namespace: &Namespace, pod: &str, pull_secrets: &[&str]) -> anyhow::Result<()> {
+    start_from(namespace, REPOSITORY, pod, pull_secrets).await
+}
+
+async fn start_from(
+    namespace: &Namespace,
+    repository: &str,
+    pod: &str,
+    pull_secrets: &[&str],
+) -> anyhow::Result<()> {
     let secrets: Vec<_> = pull_secrets.iter().map(|name| json!({"name": name})).collect();
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod},
@@ -41,7 +51,7 @@ async fn start(namespace: &Namespace, pod: &str, pull_secrets: &[&str]) -> anyho
             "imagePullSecrets": secrets,
             "containers": [{
                 "name": "hello",
-                "image": format!("{NAME}.{}.svc:5000/team/hello:v1", namespace.name),
+                "image": format!("{NAME}.{}.svc:5000/{repository}:v1", namespace.name),
                 // What a node may have kept is not what is tested.
                 "imagePullPolicy": "Always",
             }],
@@ -75,7 +85,7 @@ async fn is_refused(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
 
 /// Gives a Registry that `quick` has made an image for Pods, and its namespace what they need to pull it.
 pub(crate) async fn ready_for_pods(namespace: &Namespace) -> anyhow::Result<()> {
-    push_hello(namespace).await?;
+    push_hello(namespace, REPOSITORY).await?;
     node_trust::apply(namespace, NAME).await?;
     pull_secret(namespace, PASSWORD).await
 }
@@ -90,7 +100,7 @@ pub(crate) async fn a_pod_runs(namespace: &Namespace, pod: &str) -> anyhow::Resu
 async fn the_kubelet_pulls_with_a_pull_secret_and_not_without() -> Outcome {
     with_namespace("pull", async |namespace| {
         registry::quick(namespace).await?;
-        push_hello(namespace).await?;
+        push_hello(namespace, REPOSITORY).await?;
         node_trust::apply(namespace, NAME).await?;
 
         start(namespace, "stranger", &[]).await?;
@@ -113,7 +123,7 @@ async fn everybody_pulls_and_only_users_push_where_that_is_asked_for() -> Outcom
         registry::apply_users(namespace, USERS, &[(USER, PASSWORD)]).await?;
         registry::apply(namespace, NAME, spec).await?;
         registry::ready(namespace, NAME).await?;
-        push_hello(namespace).await?;
+        push_hello(namespace, REPOSITORY).await?;
 
         let (_forward, anybody) = registry::reach(namespace, NAME).await?;
         let refused = e2e::oci::push(&anybody, "team/hello", "v2", "layer").await;
@@ -121,6 +131,33 @@ async fn everybody_pulls_and_only_users_push_where_that_is_asked_for() -> Outcom
         node_trust::apply(namespace, NAME).await?;
         start(namespace, "stranger", &[]).await?;
         ends_well(namespace, "stranger").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn rules_decide_which_images_a_pod_may_pull() -> Outcome {
+    with_namespace("rules", async |namespace| {
+        let mut spec = registry::spec();
+        spec["auth"]["rules"] = json!([
+            {"subjects": [{"kind": "User", "name": USER}], "repositories": ["**"], "actions": ["pull", "push"]},
+            {"subjects": [{"kind": "Anonymous"}], "repositories": ["public/*"], "actions": ["pull"]},
+        ]);
+        registry::apply_users(namespace, USERS, &[(USER, PASSWORD)]).await?;
+        registry::apply(namespace, NAME, spec).await?;
+        registry::ready(namespace, NAME).await?;
+        for repository in ["public/hello", REPOSITORY] {
+            push_hello(namespace, repository).await?;
+        }
+        node_trust::apply(namespace, NAME).await?;
+        pull_secret(namespace, PASSWORD).await?;
+
+        start_from(namespace, "public/hello", "stranger", &[]).await?;
+        ends_well(namespace, "stranger").await?;
+        start(namespace, "intruder", &[]).await?;
+        is_refused(namespace, "intruder").await?;
+        start(namespace, "friend", &[PULL_SECRET]).await?;
+        ends_well(namespace, "friend").await
     })
     .await
 }
