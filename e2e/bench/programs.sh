@@ -20,6 +20,7 @@ ours=${REGISTRY_SERVER:-$here/../../dist/amd64/registry-server}
 mapfile -t places < <("$here/../tools/install" docker-registry distribution nginx)
 declare -A programs=([ours]=$ours [debian]=${places[0]}/docker-registry [distribution]=${places[1]}/registry
     [nginx]=${places[2]}/nginx)
-(cd "$here/../.." && cargo build --quiet --workspace --locked --example registry-tree) >&2
+(cd "$here/../.." && cargo build --quiet --workspace --locked --examples) >&2
 maker=${CARGO_TARGET_DIR:-$here/../../target}/debug/examples/registry-tree
+loader=${CARGO_TARGET_DIR:-$here/../../target}/debug/examples/pull-load
 export OTEL_TRACES_EXPORTER=none
