@@ -5,7 +5,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a program for benches may fail with a panic")]
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Write as _, stdout};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ fn main() {
         })
         .collect();
     let bytes: u64 = clients.into_iter().map(|client| client.join().expect("a client")).sum();
-    println!("{bytes} {:.6}", begin.elapsed().as_secs_f64());
+    writeln!(stdout(), "{bytes} {:.6}", begin.elapsed().as_secs_f64()).expect("write");
 }
 
 /// How many bytes of bodies came until the end.
@@ -74,7 +74,9 @@ fn read_head(stream: &mut TcpStream) -> (u64, u64) {
         let read = stream.read(&mut buffer[filled..]).expect("read the head of an answer");
         assert!(read > 0, "the server ended the connection");
         filled += read;
-        let Some(end) = buffer[..filled].windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let Some(end) = buffer[..filled].windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
         let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
         assert!(head.starts_with("http/1.1 200 "), "{head}");
         let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
