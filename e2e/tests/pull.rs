@@ -1,23 +1,24 @@
 //! Pods run images from a Registry: pulled by the kubelet, under the in-cluster name, by those who may.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use e2e::namespace::{Namespace, Outcome, with_namespace};
 use e2e::registry::{NAME, PASSWORD, USER, USERS};
 use e2e::tools::{Trust, run_command};
 use e2e::{forward, hello, node_trust, registry, wait};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use kube::api::LogParams;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, ServiceAccount};
+use kube::api::{LogParams, PostParams};
 use serde_json::json;
 
 const PULL_SECRET: &str = "pull";
 const REPOSITORY: &str = "team/hello";
 
-async fn push_hello(namespace: &Namespace, repository: &str) -> anyhow::Result<()> {
+async fn push_hello(namespace: &Namespace, repository: &str, password: &str) -> anyhow::Result<()> {
     let forward = forward::Forward::open(namespace, NAME).await?;
     let trust = Trust::new(&registry::authorities(namespace, NAME).await?)?;
     let target = format!("docker://{}/{repository}:v1", forward.address());
     let mut copy = trust.skopeo_copy("dest");
-    copy.args(["--dest-creds", &format!("{USER}:{PASSWORD}"), &hello::for_skopeo().await?, &target]);
+    copy.args(["--dest-creds", &format!("{USER}:{password}"), &hello::for_skopeo().await?, &target]);
     run_command(&mut copy).await?;
     Ok(())
 }
@@ -85,7 +86,7 @@ async fn is_refused(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
 
 /// Gives a Registry that `quick` has made an image for Pods, and its namespace what they need to pull it.
 pub(crate) async fn ready_for_pods(namespace: &Namespace) -> anyhow::Result<()> {
-    push_hello(namespace, REPOSITORY).await?;
+    push_hello(namespace, REPOSITORY, PASSWORD).await?;
     node_trust::apply(namespace, NAME).await?;
     pull_secret(namespace, PASSWORD).await
 }
@@ -100,7 +101,7 @@ pub(crate) async fn a_pod_runs(namespace: &Namespace, pod: &str) -> anyhow::Resu
 async fn the_kubelet_pulls_with_a_pull_secret_and_not_without() -> Outcome {
     with_namespace("pull", async |namespace| {
         registry::quick(namespace).await?;
-        push_hello(namespace, REPOSITORY).await?;
+        push_hello(namespace, REPOSITORY, PASSWORD).await?;
         node_trust::apply(namespace, NAME).await?;
 
         start(namespace, "stranger", &[]).await?;
@@ -123,7 +124,7 @@ async fn everybody_pulls_and_only_users_push_where_that_is_asked_for() -> Outcom
         registry::apply_users(namespace, USERS, &[(USER, PASSWORD)]).await?;
         registry::apply(namespace, NAME, spec).await?;
         registry::ready(namespace, NAME).await?;
-        push_hello(namespace, REPOSITORY).await?;
+        push_hello(namespace, REPOSITORY, PASSWORD).await?;
 
         let (_forward, anybody) = registry::reach(namespace, NAME).await?;
         let refused = e2e::oci::push(&anybody, "team/hello", "v2", "layer").await;
@@ -147,7 +148,7 @@ async fn rules_decide_which_images_a_pod_may_pull() -> Outcome {
         registry::apply(namespace, NAME, spec).await?;
         registry::ready(namespace, NAME).await?;
         for repository in ["public/hello", REPOSITORY] {
-            push_hello(namespace, repository).await?;
+            push_hello(namespace, repository, PASSWORD).await?;
         }
         node_trust::apply(namespace, NAME).await?;
         pull_secret(namespace, PASSWORD).await?;
@@ -158,6 +159,51 @@ async fn rules_decide_which_images_a_pod_may_pull() -> Outcome {
         is_refused(namespace, "intruder").await?;
         start(namespace, "friend", &[PULL_SECRET]).await?;
         ends_well(namespace, "friend").await
+    })
+    .await
+}
+
+/// A token of a `ServiceAccount` of the namespace, for the audience.
+async fn token(namespace: &Namespace, account: &str, audience: &str) -> anyhow::Result<String> {
+    let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let accounts = namespace.api::<ServiceAccount>();
+    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+    Ok(answer.status.context("no token")?.token)
+}
+
+#[tokio::test]
+async fn a_service_account_pushes_and_pulls_with_its_token() -> Outcome {
+    with_namespace("tokens", async |namespace| {
+        let mut spec = registry::spec();
+        spec["auth"] = json!({
+            "kubernetes": {},
+            "rules": [
+                {"subjects": [{"kind": "ServiceAccount"}], "repositories": ["{namespace}/**"], "actions": ["pull", "push"]},
+            ],
+        });
+        registry::apply(namespace, NAME, spec).await?;
+        registry::ready(namespace, NAME).await?;
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder"}});
+        namespace.apply(account).await?;
+        let own = format!("{}/hello", namespace.name);
+
+        let (_forward, anybody) = registry::reach(namespace, NAME).await?;
+        let for_others = token(namespace, "builder", "somebody.else").await?;
+        let refused = e2e::oci::push(&anybody.with_user(USER, &for_others), &own, "v1", "layer").await;
+        ensure!(format!("{refused:?}").contains("401 Unauthorized"), "{refused:?}");
+
+        let audience = format!("{NAME}.{}.svc", namespace.name);
+        let token = token(namespace, "builder", &audience).await?;
+        let (_forward, anybody) = registry::reach(namespace, NAME).await?;
+        let refused = e2e::oci::push(&anybody.with_user(USER, &token), "elsewhere/hello", "v1", "layer").await;
+        ensure!(format!("{refused:?}").contains("403 Forbidden"), "{refused:?}");
+        push_hello(namespace, &own, &token).await?;
+
+        node_trust::apply(namespace, NAME).await?;
+        pull_secret(namespace, &token).await?;
+        start_from(namespace, &own, "pod", &[PULL_SECRET]).await?;
+        ends_well(namespace, "pod").await
     })
     .await
 }

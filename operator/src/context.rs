@@ -16,6 +16,7 @@
 //! | `discovery.k8s.io` | `endpointslices` | list, watch |
 //! | `storage.k8s.io` | `storageclasses` (cluster-wide; it does without) | list, watch |
 //! | `events.k8s.io` | `events` | create, patch |
+//! | not a resource | `/.well-known/openid-configuration`, `/openid/v1/jwks` (only for registries that take tokens) | get |
 //!
 //! To know which images are in use, it lists in all namespaces (without, no collection touches anything tagged) `pods`,
 //! `replicationcontrollers`, the workloads and `controllerrevisions` of `apps`, the `jobs` and `cronjobs` of `batch`, and

@@ -16,7 +16,7 @@ use operator::children::{Child, Kind};
 use operator::garbage_collection_policy;
 use operator::garbage_collection_policy::dereference::{self as garbage_collection, Collected};
 use operator::registry::build::{Built, build};
-use operator::registry::dereference::Found;
+use operator::registry::dereference::{Found, TokenIssuer};
 use operator::registry::validate::{Defaults, validate};
 use registry_server::cli::Cli;
 use registry_server::config::{ProtectedImage, Protection};
@@ -51,6 +51,10 @@ fn cluster(registry: &Registry) -> Found {
         + "sOUo5bVhPSwo=";
     let htpasswd = json!({"metadata": {"name": "users"}, "data": {"htpasswd": users}});
     found.htpasswd = Some(serde_json::from_value(htpasswd).unwrap());
+    if registry.spec.auth.as_ref().is_some_and(|auth| auth.kubernetes.is_some()) {
+        let (issuer, jwks) = ("https://kubernetes.default.svc".to_owned(), r#"{"keys":[]}"#.to_owned());
+        found.token_issuer = Some(TokenIssuer { issuer, jwks });
+    }
     found
 }
 

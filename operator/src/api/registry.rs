@@ -262,9 +262,8 @@ pub struct Disabled {}
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.htpasswdSecretRef)")
-        .message("auth needs htpasswdSecretRef; leave auth out to let everybody pull and push")
-        .field_path(".htpasswdSecretRef")
+    validation = Rule::new("has(self.htpasswdSecretRef) || has(self.kubernetes)")
+        .message("auth needs htpasswdSecretRef or kubernetes; leave auth out to let everybody pull and push")
 )]
 pub struct Auth {
     /// What clients without credentials may do.
@@ -274,6 +273,10 @@ pub struct Auth {
     /// restart when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub htpasswd_secret_ref: Option<HtpasswdReference>,
+    /// Tokens of `ServiceAccount`s are credentials, as a password with any user name. The registry verifies them by the
+    /// cluster's public keys, which the operator brings it, and asks nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesAuth>,
     /// Who may do what in which repositories. Without any rule, every user may do everything; with one or more, nothing is
     /// allowed but what a rule or `anonymous` grants.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -289,6 +292,16 @@ pub struct Auth {
         )
     )]
     pub rules: Vec<AccessRule>,
+}
+
+/// Tokens of `ServiceAccount`s as credentials.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesAuth {
+    /// Whom tokens must be meant for. Default: `<name>.<namespace>.svc`. Those for the API server are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub audience: Option<String>,
 }
 
 /// What clients without credentials may do.

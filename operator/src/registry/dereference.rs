@@ -5,11 +5,13 @@
 
 use futures::future::{join_all, try_join_all};
 use futures::try_join;
+use http::Request;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
+use serde::Deserialize;
 
 use crate::api::registry::{Registry, RegistrySpec};
 use crate::children::{Key, Kind, Live};
@@ -34,6 +36,17 @@ pub struct Found {
     pub ready_endpoints: usize,
     /// The server's Pods.
     pub pods: Vec<Pod>,
+    /// By what tokens of the cluster are known, if the spec asks for it.
+    pub token_issuer: Option<TokenIssuer>,
+}
+
+/// By what tokens of the cluster's `ServiceAccount`s are known.
+#[derive(Clone, Debug, Default)]
+pub struct TokenIssuer {
+    /// The name that they give as their issuer.
+    pub issuer: String,
+    /// The public keys, as the API server serves them (RFC 7517).
+    pub jwks: String,
 }
 
 /// A read that failed. It is tried again.
@@ -62,15 +75,17 @@ pub async fn dereference(client: &Client, registry: &Registry, all: &[&Registry]
         .and_then(|auth| auth.htpasswd_secret_ref.as_ref())
         .map(|secret| secret.name.as_str());
     let certificate_name = spec.tls.secret_ref.as_ref().map(|secret| secret.name.as_str());
-    let (live, htpasswd, certificate, existing_claim, storage_classes, ready_endpoints, pods) = try_join!(
-        children(client, &namespace, &name, spec),
-        optional(&secrets, Kind::Secret, htpasswd_name),
-        optional(&secrets, Kind::Secret, certificate_name),
-        optional(&claims, Kind::PersistentVolumeClaim, spec.storage.filesystem.existing_claim.as_deref()),
-        storage_classes(client),
-        ready_endpoints(client, &namespace, &name),
-        pods(client, &namespace, &name),
-    )?;
+    let (live, htpasswd, certificate, existing_claim, storage_classes, ready_endpoints, pods, token_issuer) =
+        try_join!(
+            children(client, &namespace, &name, spec),
+            optional(&secrets, Kind::Secret, htpasswd_name),
+            optional(&secrets, Kind::Secret, certificate_name),
+            optional(&claims, Kind::PersistentVolumeClaim, spec.storage.filesystem.existing_claim.as_deref()),
+            storage_classes(client),
+            ready_endpoints(client, &namespace, &name),
+            pods(client, &namespace, &name),
+            token_issuer(client, spec),
+        )?;
     let claim_user = claim_user(registry, all);
     Ok(Found {
         live,
@@ -81,6 +96,7 @@ pub async fn dereference(client: &Client, registry: &Registry, all: &[&Registry]
         storage_classes,
         ready_endpoints,
         pods,
+        token_issuer,
     })
 }
 
@@ -191,6 +207,23 @@ async fn ready_endpoints(client: &Client, namespace: &str, name: &str) -> Result
     Ok(endpoints
         .filter(|endpoint| endpoint.conditions.as_ref().is_some_and(|c| c.ready == Some(true)))
         .count())
+}
+
+/// Asks the API server as any client of `OpenID` Connect would, if the spec asks for tokens.
+async fn token_issuer(client: &Client, spec: &RegistrySpec) -> Result<Option<TokenIssuer>, Error> {
+    #[derive(Deserialize)]
+    struct Discovery {
+        issuer: String,
+    }
+    if spec.auth.as_ref().is_none_or(|auth| auth.kubernetes.is_none()) {
+        return Ok(None);
+    }
+    let failed = |source| Error { what: "the cluster's issuer of tokens and its keys".to_owned(), source };
+    let get = |path| Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError).map_err(failed);
+    let discovery = client.request::<Discovery>(get("/.well-known/openid-configuration")?);
+    let jwks = client.request_text(get("/openid/v1/jwks")?);
+    let (Discovery { issuer }, jwks) = try_join!(discovery, jwks).map_err(failed)?;
+    Ok(Some(TokenIssuer { issuer, jwks }))
 }
 
 async fn pods(client: &Client, namespace: &str, name: &str) -> Result<Vec<Pod>, Error> {

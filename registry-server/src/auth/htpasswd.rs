@@ -1,22 +1,18 @@
 //! Users from a password file with bcrypt hashes, read again when it changes.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use bcrypt::HashParts;
 use tokio::sync::Semaphore;
 
+use super::followed::Followed;
 use super::verified::Verified;
 
-/// How often the file is looked at, at most.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// Cost of the work for unknown users when the file has no user at all.
 const DEFAULT_COST: u32 = 10;
 /// How many passwords may be verified or wait for it, for each that is verified at the same time. At the usual cost that
@@ -54,11 +50,7 @@ pub fn is_valid_user(user: &str) -> bool {
 /// The users of a file.
 #[derive(Debug)]
 pub(super) struct Htpasswd {
-    path: PathBuf,
-    users: ArcSwap<Users>,
-    /// What the file looked like when it was last read, and when it is looked at again.
-    seen: Mutex<(Option<Stamp>, Instant)>,
-    interval: Duration,
+    users: Followed<Users>,
     verified: Verified,
     /// Half the cores: a flood of wrong passwords leaves the others to those who are known.
     slots: Arc<Semaphore>,
@@ -72,18 +64,11 @@ impl Htpasswd {
     /// # Errors
     /// When it cannot be read. Lines that cannot be used are left out with a warning.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::Read { path: path.to_owned(), source };
-        let stamp = Stamp::of(path).map_err(failed)?;
-        let users = Users::read(path).map_err(failed)?;
-        if users.hashes.is_empty() {
-            tracing::warn!(path = %path.display(), "the password file has no user: nobody can log in");
-        }
+        let users = Followed::open(path, Users::read);
+        let users = users.map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let slots = available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         Ok(Self {
-            path: path.to_owned(),
-            users: ArcSwap::from_pointee(users),
-            seen: Mutex::new((Some(stamp), Instant::now() + INTERVAL)),
-            interval: INTERVAL,
+            users,
             verified: Verified::new().map_err(|_| Error::Random)?,
             slots: Arc::new(Semaphore::new(slots)),
             places: Semaphore::new(slots * MOST_PER_SLOT),
@@ -95,8 +80,7 @@ impl Htpasswd {
     /// # Errors
     /// [`Overloaded`], but never for a password that was found right in the last minutes.
     pub(super) async fn verify(&self, user: &str, password: &str) -> Result<bool, Overloaded> {
-        self.read_again_if_changed();
-        let users = self.users.load_full();
+        let users = self.users.current();
         let Some(hash) = users.hashes.get(user) else {
             self.run_bcrypt(password, &users.no_hash()).await?;
             return Ok(false);
@@ -116,48 +100,6 @@ impl Htpasswd {
         });
         Ok(work.await.unwrap_or(false))
     }
-
-    /// Looks at the file, if nobody has for a second. What cannot be read leaves the users as they were.
-    fn read_again_if_changed(&self) {
-        let Ok(mut seen) = self.seen.try_lock() else { return };
-        let (last, next_look) = &mut *seen;
-        if Instant::now() < *next_look {
-            return;
-        }
-        *next_look = Instant::now() + self.interval;
-        let stamp = Stamp::of(&self.path).ok();
-        if stamp == *last {
-            return;
-        }
-        *last = stamp;
-        match Users::read(&self.path) {
-            Ok(users) => {
-                tracing::info!(path = %self.path.display(), users = users.hashes.len(), "read the password file again");
-                self.users.store(Arc::new(users));
-            }
-            Err(error) => tracing::error!(
-                path = %self.path.display(),
-                error = &error as &dyn std::error::Error,
-                "the password file cannot be read, its last users stay"
-            ),
-        }
-    }
-}
-
-/// What changes when a file is written or replaced.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata: Metadata = fs::metadata(path)?;
-        let modified = (metadata.mtime(), metadata.mtime_nsec());
-        Ok(Self { inode: metadata.ino(), size: metadata.size(), modified })
-    }
 }
 
 #[derive(Debug)]
@@ -172,6 +114,9 @@ impl Users {
         let (users, rejects) = Self::parse(&fs::read_to_string(path)?);
         for (line, reason) in rejects {
             tracing::warn!(path = %path.display(), line, reason, "a line of the password file is not used");
+        }
+        if users.hashes.is_empty() {
+            tracing::warn!(path = %path.display(), "the password file has no user: nobody can log in");
         }
         Ok(users)
     }
@@ -218,6 +163,7 @@ fn parse_line(line: &str) -> Result<(&str, &str, u32), &'static str> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::time::Duration;
 
     use super::*;
 
@@ -227,10 +173,8 @@ mod tests {
 
     /// Users of a file that is looked at each time.
     fn open(path: &Path) -> Htpasswd {
-        let mut htpasswd = Htpasswd::open(path).unwrap();
-        htpasswd.interval = Duration::ZERO;
-        htpasswd.seen.lock().unwrap().1 = Instant::now();
-        htpasswd
+        let htpasswd = Htpasswd::open(path).unwrap();
+        Htpasswd { users: htpasswd.users.without_interval(), ..htpasswd }
     }
 
     #[test]

@@ -4,42 +4,61 @@
 
 use std::fmt;
 
-use crate::config::{AccessRule, Anonymous, Config, Right, Subject, SubjectKind};
+use crate::config::{self, AccessRule, Anonymous, Config, Right, Subject, SubjectKind};
 use crate::types::RepositoryName;
 
+mod followed;
 mod htpasswd;
+mod kubernetes;
 mod rules;
 mod verified;
 
 pub use htpasswd::is_valid_user;
 use htpasswd::{Htpasswd, Overloaded};
+use kubernetes::Kubernetes;
 pub use rules::Error as RuleError;
 use rules::Rules;
 
-/// A user's name and password, as a client sent them.
+/// What a client sent to say who it is.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    user: String,
-    password: String,
+pub enum Credentials {
+    /// A name and a password.
+    Basic {
+        /// The name.
+        user: String,
+        /// The password, or a token.
+        password: String,
+    },
+    /// A token alone.
+    Bearer(String),
 }
 
 impl Credentials {
-    /// Credentials of `user`.
-    #[must_use]
-    pub fn new(user: &str, password: &str) -> Self {
-        Self { user: user.to_owned(), password: password.to_owned() }
-    }
-
     /// Whether these are none: podman and skopeo answer a challenge with an empty name and password when they have
     /// no others.
-    fn is_blank(&self) -> bool {
-        self.user.is_empty() && self.password.is_empty()
+    fn are_blank(&self) -> bool {
+        matches!(self, Self::Basic { user, password } if user.is_empty() && password.is_empty())
+    }
+
+    /// The token that they are, if they are one. The name beside it does not matter: clients ask for one.
+    fn token(&self) -> Option<&str> {
+        match self {
+            Self::Basic { password, .. } => {
+                Some(password.as_str()).filter(|password| kubernetes::is_token(password))
+            }
+            Self::Bearer(token) => Some(token),
+        }
     }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+        match self {
+            Self::Basic { user, .. } => {
+                formatter.debug_struct("Basic").field("user", user).finish_non_exhaustive()
+            }
+            Self::Bearer(_) => formatter.debug_struct("Bearer").finish_non_exhaustive(),
+        }
     }
 }
 
@@ -52,10 +71,25 @@ pub struct Identity {
     pub groups: Vec<String>,
 }
 
+/// What the names of all `ServiceAccount`s begin with. No user of a password file has such a name: a colon ends it there.
+const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
+
 impl Identity {
-    /// Namespace and name of the `ServiceAccount` that the user is. No password file can have such a user: a colon ends a name.
+    /// The `ServiceAccount` of the given name, with the groups that Kubernetes puts it in; `None` if it is none's name.
+    fn of_service_account(user: &str) -> Option<Self> {
+        let mut identity = Self { user: Some(user.to_owned()), groups: Vec::new() };
+        let (namespace, _) = identity.service_account()?;
+        identity.groups = vec![
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+            "system:authenticated".to_owned(),
+        ];
+        Some(identity)
+    }
+
+    /// Namespace and name of the `ServiceAccount` that the user is.
     fn service_account(&self) -> Option<(&str, &str)> {
-        self.user.as_deref()?.strip_prefix("system:serviceaccount:")?.split_once(':')
+        self.user.as_deref()?.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')
     }
 }
 
@@ -76,6 +110,9 @@ pub enum Error {
     /// The users cannot be read.
     #[error(transparent)]
     Htpasswd(#[from] htpasswd::Error),
+    /// The cluster's keys cannot be read.
+    #[error(transparent)]
+    Kubernetes(#[from] kubernetes::Error),
     /// A rule cannot be meant.
     #[error("access.{0}")]
     Rules(#[from] RuleError),
@@ -84,29 +121,30 @@ pub enum Error {
 /// Decides over requests.
 #[derive(Debug)]
 pub struct Auth {
+    htpasswd: Option<Htpasswd>,
+    kubernetes: Option<Kubernetes>,
     /// Nothing when nobody is asked who they are.
-    users: Option<Users>,
+    challenge: Option<String>,
     rules: Rules,
-}
-
-#[derive(Debug)]
-struct Users {
-    htpasswd: Htpasswd,
-    challenge: String,
 }
 
 impl Auth {
     /// Reads the users of the section `auth` and the rules of the section `access`.
     ///
     /// # Errors
-    /// When a rule cannot be meant, or the password file cannot be read. (CNCF distribution makes one with a password of its
-    /// own instead.)
+    /// When a rule cannot be meant, or a file cannot be read. (CNCF distribution makes a password file that is missing, with
+    /// a password of its own.)
     pub fn new(config: &Config) -> Result<Self, Error> {
         let rules = rules(config)?;
-        let Some(settings) = &config.auth.htpasswd else { return Ok(Self { users: None, rules }) };
-        let htpasswd = Htpasswd::open(&settings.path)?;
-        let challenge = format!("Basic realm={}", quoted(&settings.realm));
-        Ok(Self { users: Some(Users { htpasswd, challenge }), rules })
+        let config::Auth { htpasswd, kubernetes } = &config.auth;
+        let realm = htpasswd.as_ref().map(|settings| settings.realm.as_str());
+        let realm = realm.or_else(|| kubernetes.as_ref().map(|settings| settings.audience.as_str()));
+        Ok(Self {
+            challenge: realm.map(|realm| format!("Basic realm={}", quoted(realm))),
+            htpasswd: htpasswd.as_ref().map(|settings| Htpasswd::open(&settings.path)).transpose()?,
+            kubernetes: kubernetes.as_ref().map(Kubernetes::open).transpose()?,
+            rules,
+        })
     }
 
     /// Who asks. A registry that knows no users does not look at credentials either.
@@ -115,11 +153,17 @@ impl Auth {
     /// [`Denial::Unauthenticated`] when the credentials are wrong, also for what needs none, so that a mistyped password
     /// shows; [`Denial::Overloaded`].
     pub async fn authenticate(&self, credentials: Option<&Credentials>) -> Result<Identity, Denial> {
-        let credentials = credentials.filter(|credentials| !credentials.is_blank());
-        let (Some(users), Some(Credentials { user, password })) = (&self.users, credentials) else {
+        let credentials = credentials.filter(|credentials| !credentials.are_blank());
+        let (Some(_), Some(credentials)) = (&self.challenge, credentials) else {
             return Ok(Identity::default());
         };
-        match users.htpasswd.verify(user, password).await {
+        if let (Some(kubernetes), Some(token)) = (&self.kubernetes, credentials.token()) {
+            return kubernetes.verify(token).ok_or(Denial::Unauthenticated);
+        }
+        let (Some(htpasswd), Credentials::Basic { user, password }) = (&self.htpasswd, credentials) else {
+            return Err(Denial::Unauthenticated);
+        };
+        match htpasswd.verify(user, password).await {
             Ok(true) => Ok(Identity { user: Some(user.clone()), groups: Vec::new() }),
             Ok(false) => Err(Denial::Unauthenticated),
             Err(Overloaded) => Err(Denial::Overloaded),
@@ -139,7 +183,7 @@ impl Auth {
         right: Option<Right>,
         repository: Option<&RepositoryName>,
     ) -> Result<(), Denial> {
-        let is_stranger = caller.user.is_none() && self.users.is_some();
+        let is_stranger = caller.user.is_none() && self.challenge.is_some();
         match right {
             None if !is_stranger => Ok(()),
             Some(right) if self.rules.grant(caller, right, repository) => Ok(()),
@@ -163,7 +207,7 @@ impl Auth {
     /// The value of `WWW-Authenticate` that asks for credentials; nothing if none are ever needed.
     #[must_use]
     pub fn challenge(&self) -> Option<&str> {
-        self.users.as_ref().map(|users| users.challenge.as_str())
+        self.challenge.as_deref()
     }
 }
 
@@ -185,7 +229,7 @@ fn rules(config: &Config) -> Result<Rules, RuleError> {
     };
     let mut all = config.access.rules.clone();
     if all.is_empty() {
-        let is_open = config.auth.htpasswd.is_none();
+        let is_open = config.auth == config::Auth::default();
         let everyone = if is_open { SubjectKind::Anonymous } else { SubjectKind::Authenticated };
         all.push(everywhere(everyone, &[Pull, Push, Delete, List]));
     }
@@ -214,7 +258,6 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::config;
 
     /// Password `secret`, at the lowest cost.
     fn password_file() -> tempfile::NamedTempFile {
@@ -223,10 +266,14 @@ mod tests {
         file
     }
 
+    fn basic(user: &str, password: &str) -> Credentials {
+        Credentials::Basic { user: user.to_owned(), password: password.to_owned() }
+    }
+
     fn auth(file: &tempfile::NamedTempFile, anonymous: Anonymous) -> Auth {
         let htpasswd = config::Htpasswd { realm: "Our \"realm\"".into(), path: file.path().into() };
         Auth::new(&Config {
-            auth: config::Auth { htpasswd: Some(htpasswd) },
+            auth: config::Auth { htpasswd: Some(htpasswd), kubernetes: None },
             access: config::Access { anonymous, rules: Vec::new() },
             ..Config::default()
         })
@@ -237,10 +284,10 @@ mod tests {
     async fn rights_follow_from_credentials_action_and_anonymous_access() {
         use Right::{Delete, List, Pull, Push};
         let file = password_file();
-        let right = Some(Credentials::new("ann", "secret"));
-        let wrong = Some(Credentials::new("ann", "wrong"));
-        let stranger = Some(Credentials::new("bob", "secret"));
-        let blank = Some(Credentials::new("", ""));
+        let right = Some(basic("ann", "secret"));
+        let wrong = Some(basic("ann", "wrong"));
+        let stranger = Some(basic("bob", "secret"));
+        let blank = Some(basic("", ""));
         let all = [Some(Pull), Some(Push), Some(Delete), Some(List), None];
         let name = "team/app".parse().unwrap();
         let rows = [
@@ -273,7 +320,7 @@ mod tests {
     #[tokio::test]
     async fn without_users_everyone_may_do_everything() {
         let auth = Auth::new(&Config::default()).unwrap();
-        let anyone = Credentials::new("any", "one");
+        let anyone = basic("any", "one");
         for credentials in [None, Some(&anyone)] {
             let caller = auth.authenticate(credentials).await.unwrap();
             assert_eq!(caller, Identity::default());
@@ -294,13 +341,14 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown_by_debug() {
-        assert_eq!(format!("{:?}", Credentials::new("ann", "secret")), "Credentials { user: \"ann\", .. }");
+        assert_eq!(format!("{:?}", basic("ann", "secret")), "Basic { user: \"ann\", .. }");
     }
 
     #[test]
     fn a_missing_password_file_is_an_error_that_names_it() {
         let htpasswd = config::Htpasswd { realm: "r".into(), path: "/nonexistent/htpasswd".into() };
-        let config = Config { auth: config::Auth { htpasswd: Some(htpasswd) }, ..Config::default() };
+        let config =
+            Config { auth: config::Auth { htpasswd: Some(htpasswd), kubernetes: None }, ..Config::default() };
         assert_eq!(Auth::new(&config).unwrap_err().to_string(), "read password file /nonexistent/htpasswd");
     }
 }

@@ -5,12 +5,27 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Ways to authenticate. With none set, everyone may do everything.
+/// Ways to authenticate, which can stand side by side. With none set, everyone may do everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct Auth {
-    /// Users and bcrypt hashes of their passwords, kept in a file. Every user of the file may do everything.
+    /// Users and bcrypt hashes of their passwords, kept in a file.
     pub htpasswd: Option<Htpasswd>,
+    /// Tokens of Kubernetes' `ServiceAccount`s, as a password with any user name or as a bearer token. Our own: CNCF
+    /// distribution does not start with it.
+    pub kubernetes: Option<Kubernetes>,
+}
+
+/// A cluster whose `ServiceAccount`s are known by the tokens that it signs. It is never asked.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct Kubernetes {
+    /// Who signs the tokens: the first `--service-account-issuer` of the API server.
+    pub issuer: String,
+    /// Whom tokens must be meant for. Those for others, such as the API server, are refused.
+    pub audience: String,
+    /// Path of the cluster's public keys as a JWK set (RFC 7517), which `kubectl get --raw /openid/v1/jwks` prints. It must
+    /// exist at the start; changes to it are taken up within about a second.
+    pub jwks: PathBuf,
 }
 
 /// A password file as Apache's `htpasswd -B` writes it.

@@ -80,7 +80,10 @@ mod tests {
     fn only_changed_settings_are_written() {
         let config = Config {
             access: Access { anonymous: Anonymous::Pull, rules: Vec::new() },
-            auth: Auth { htpasswd: Some(Htpasswd { realm: "Registry".into(), path: "/h".into() }) },
+            auth: Auth {
+                htpasswd: Some(Htpasswd { realm: "Registry".into(), path: "/h".into() }),
+                kubernetes: None,
+            },
             http: Http {
                 draintimeout: std::time::Duration::from_secs(90),
                 tls: Some(Tls { certificate: "/c".into(), key: "/k".into(), ..Tls::default() }),

@@ -93,9 +93,7 @@ impl Dispatcher {
         let unauthorized = || Error::Unauthorized { challenge: auth.challenge().map(str::to_owned) };
         let credentials = match parts.headers.get(AUTHORIZATION) {
             // A registry that asks nobody who they are does not look at what they say, either.
-            Some(value) if auth.challenge().is_some() => {
-                Some(basic_credentials(value).ok_or_else(unauthorized)?)
-            }
+            Some(value) if auth.challenge().is_some() => Some(credentials(value).ok_or_else(unauthorized)?),
             _ => None,
         };
         let denied = |denial| match denial {
@@ -159,15 +157,18 @@ impl Dispatcher {
     }
 }
 
-/// The credentials of an `Authorization: Basic` header (RFC 7617).
-fn basic_credentials(value: &HeaderValue) -> Option<Credentials> {
-    let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
+/// The credentials of a header `Authorization`, `Basic` (RFC 7617) or `Bearer` (RFC 6750).
+fn credentials(value: &HeaderValue) -> Option<Credentials> {
+    let (scheme, value) = value.to_str().ok()?.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Credentials::Bearer(value.trim().to_owned()));
+    }
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let decoded = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
     let (user, password) = decoded.split_once(':')?;
-    Some(Credentials::new(user, password))
+    Some(Credentials::Basic { user: user.to_owned(), password: password.to_owned() })
 }
 
 /// The answer to HEAD: what GET would say of the body, and no body (RFC 9110 §9.3.2). Over HTTP/1 hyper sends none
@@ -201,17 +202,18 @@ mod tests {
     }
 
     #[test]
-    fn basic_credentials_are_read_as_rfc_7617_says() {
+    fn credentials_are_read_as_their_schemes_say() {
         let rows = [
             ("Basic dXNlcjpwYXNz", true),
             ("basic  dXNlcjpwYXNz", true),
             ("Basic dXNlcg==", false),
             ("Basic !", false),
-            ("Bearer dXNlcjpwYXNz", false),
+            ("Bearer dXNlcjpwYXNz", true),
+            ("Digest dXNlcjpwYXNz", false),
             ("Basic", false),
         ];
         for (value, expected) in rows {
-            assert_eq!(basic_credentials(&value.parse().unwrap()).is_some(), expected, "{value}");
+            assert_eq!(credentials(&value.parse().unwrap()).is_some(), expected, "{value}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The `ConfigMap` with config.yml. It holds no secret: passwords and keys are in files of their own.
+//! The `ConfigMap` with config.yml and the cluster's public keys. It holds no secret: passwords and private keys are in
+//! files of their own.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +9,13 @@ use super::{child, metadata};
 use crate::children::{Child, Kind};
 use crate::names;
 use crate::registry::validate::Valid;
+use crate::registry::validate::server_config::JWKS_FILE;
 
 pub(super) fn build(valid: &Valid<'_>) -> Child {
     let name = names::config_map(&valid.name);
-    let config = ConfigMap {
-        metadata: metadata(valid, name.clone()),
-        data: Some(BTreeMap::from([("config.yml".to_owned(), valid.config.yaml.clone())])),
-        ..ConfigMap::default()
-    };
+    let mut data = BTreeMap::from([("config.yml".to_owned(), valid.config.yaml.clone())]);
+    data.extend(valid.jwks.as_ref().map(|jwks| (JWKS_FILE.to_owned(), jwks.clone())));
+    let config =
+        ConfigMap { metadata: metadata(valid, name.clone()), data: Some(data), ..ConfigMap::default() };
     child(Kind::ConfigMap, name, &config)
 }

@@ -10,9 +10,12 @@ mod secrets;
 pub mod server_config;
 mod storage;
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
+use registry_server::config;
 
 use crate::api::registry::{Registry, RegistrySpec};
 use crate::children::{Kind, Ownership, ownership};
@@ -21,6 +24,7 @@ use crate::registry::problem::Problem;
 
 pub use certificate::Certificate;
 pub use server_config::ServerConfig;
+use server_config::{CONFIG_DIRECTORY, JWKS_FILE};
 pub use storage::{Claim, OwnClaim};
 
 /// What of the operator's own settings shapes a Registry.
@@ -47,6 +51,8 @@ pub struct Valid<'a> {
     pub image: String,
     /// The server's configuration.
     pub config: ServerConfig,
+    /// The public keys by which the server knows tokens of the cluster.
+    pub jwks: Option<String>,
     /// Where the data is.
     pub claim: Claim,
     /// What the server presents.
@@ -80,7 +86,7 @@ pub fn validate<'a>(
     let namespace = registry.namespace().unwrap_or_default();
     names_are_free(registry, found)?;
     overrides::check(spec.overrides.as_ref())?;
-    let config = server_config::render(spec)?;
+    let config = server_config::render(spec, cluster_tokens(&name, &namespace, spec, found))?;
     let (claim, storage_problem) = storage::claim(&name, spec, found);
     let (certificate, tls_problem) = certificate::certificate(&name, &namespace, spec, found, defaults, now)?;
     let htpasswd_problem = secrets::htpasswd(spec, found).err();
@@ -96,9 +102,25 @@ pub fn validate<'a>(
         namespace,
         spec,
         config,
+        jwks: found.token_issuer.as_ref().map(|issuer| issuer.jwks.clone()),
         claim,
         certificate,
         problems,
+    })
+}
+
+/// Which tokens of the cluster the server takes, if any.
+fn cluster_tokens(
+    name: &str,
+    namespace: &str,
+    spec: &RegistrySpec,
+    found: &Found,
+) -> Option<config::Kubernetes> {
+    let asked = spec.auth.as_ref()?.kubernetes.as_ref()?;
+    Some(config::Kubernetes {
+        issuer: found.token_issuer.as_ref()?.issuer.clone(),
+        audience: asked.audience.clone().unwrap_or_else(|| format!("{name}.{namespace}.svc")),
+        jwks: PathBuf::from(CONFIG_DIRECTORY).join(JWKS_FILE),
     })
 }
 

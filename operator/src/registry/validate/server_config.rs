@@ -20,6 +20,8 @@ pub const TLS_DIRECTORY: &str = "/etc/registry-tls";
 pub const AUTH_DIRECTORY: &str = "/etc/registry-auth";
 /// Name of the file in [`AUTH_DIRECTORY`].
 pub const HTPASSWD_FILE: &str = "htpasswd";
+/// Name of the file with the cluster's public keys in [`CONFIG_DIRECTORY`].
+pub const JWKS_FILE: &str = "jwks.json";
 /// Directory of the volume.
 pub const DATA_DIRECTORY: &str = "/var/lib/registry";
 /// Port of the registry.
@@ -36,12 +38,12 @@ pub struct ServerConfig {
     pub drain: Duration,
 }
 
-/// Renders config.yml for `spec`.
+/// Renders config.yml for `spec`, with the `tokens` that the server is to take.
 ///
 /// # Errors
 /// [`Problem::InvalidAccessRule`]; [`Problem::InvalidConfig`] if `spec.config` makes it one that the server refuses, or moves what the operator relies on.
-pub fn render(spec: &RegistrySpec) -> Result<ServerConfig, Problem> {
-    let base = base(spec);
+pub fn render(spec: &RegistrySpec, tokens: Option<config::Kubernetes>) -> Result<ServerConfig, Problem> {
+    let base = base(spec, tokens);
     auth::check(&base).map_err(Problem::InvalidAccessRule)?;
     let mut merged = object(&base)?;
     if let Some(fragment) = &spec.config {
@@ -64,8 +66,9 @@ pub fn render(spec: &RegistrySpec) -> Result<ServerConfig, Problem> {
     Ok(ServerConfig { yaml, drain: read.http.draintimeout })
 }
 
-fn base(spec: &RegistrySpec) -> Config {
+fn base(spec: &RegistrySpec, tokens: Option<config::Kubernetes>) -> Config {
     let mut config = Config::default();
+    config.auth.kubernetes = tokens;
     config.storage.driver =
         config::Driver::Filesystem(config::Filesystem { rootdirectory: PathBuf::from(DATA_DIRECTORY) });
     config.storage.delete.enabled = true;
@@ -138,7 +141,7 @@ mod tests {
     }
 
     fn read(fields: &Value) -> config::Config {
-        let rendered = render(&spec(fields)).unwrap();
+        let rendered = render(&spec(fields), None).unwrap();
         let loaded = config::from_text(Path::new("config.yml"), &rendered.yaml).unwrap();
         assert_eq!(loaded.warnings, []);
         loaded.config
@@ -165,7 +168,7 @@ mod tests {
             read(&json!({"config": {"log": {"level": "debug"}, "storage": {"delete": {"enabled": false}}}}));
         assert_eq!(changed.log.level, config::Level::Debug);
         assert!(!changed.storage.delete.enabled);
-        let drain = render(&spec(&json!({"config": {"http": {"draintimeout": "90s"}}}))).unwrap().drain;
+        let drain = render(&spec(&json!({"config": {"http": {"draintimeout": "90s"}}})), None).unwrap().drain;
         assert_eq!(drain, Duration::from_secs(90));
     }
 
@@ -189,7 +192,7 @@ mod tests {
             ),
             (json!({"storage": {"filesystem": null, "inmemory": {}}}), "spec.config: storage: it belongs"),
         ] {
-            let message = render(&spec(&json!({"config": fragment}))).unwrap_err().to_string();
+            let message = render(&spec(&json!({"config": fragment})), None).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{fragment} gave {message}");
         }
     }
@@ -203,7 +206,7 @@ mod tests {
             (auth, "spec.auth.rules[0].repositories[0]: {team} stands for nothing"),
             (config, "spec.config: access.rules[0].repositories[0]: {team} stands for nothing"),
         ] {
-            let message = render(&spec(&fields)).unwrap_err().to_string();
+            let message = render(&spec(&fields), None).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");
         }
     }
@@ -212,6 +215,6 @@ mod tests {
     fn the_same_spec_gives_the_same_text() {
         let fields =
             json!({"auth": {"htpasswdSecretRef": {"name": "users"}}, "config": {"log": {"level": "warn"}}});
-        assert_eq!(render(&spec(&fields)).unwrap(), render(&spec(&fields)).unwrap());
+        assert_eq!(render(&spec(&fields), None).unwrap(), render(&spec(&fields), None).unwrap());
     }
 }

@@ -166,7 +166,10 @@ health:
             (
                 "storage: filesystem\n.base: &base {path: /h}\nauth: {htpasswd: {<<: *base, realm: true}}",
                 Config {
-                    auth: Auth { htpasswd: Some(Htpasswd { realm: "true".into(), path: "/h".into() }) },
+                    auth: Auth {
+                        htpasswd: Some(Htpasswd { realm: "true".into(), path: "/h".into() }),
+                        kubernetes: None,
+                    },
                     ..Config::default()
                 },
             ),
