@@ -209,7 +209,7 @@ pub(super) async fn server_with_users(mut settings: Value) -> (TestServer, Image
     let unusable = "old:$apr1$sVOPXWYe$Yq1p1rGoqcvA8HWpXMiHN/";
     let users = [hashed("alice", "wonderland"), hashed("bob", "p\u{e4}ss:word"), unusable.to_owned()];
     fs::write(&file, format!("# users\n\n{}\n", users.join("\n"))).unwrap();
-    settings["auth"] = json!({"htpasswd": {"realm": "windlass test", "path": file}});
+    settings["auth"]["htpasswd"] = json!({"realm": "windlass test", "path": file});
     let server = TestServer::start_in(&directory, settings);
     let image = image(1);
     push_as_alice(&server, NAME, &image).await;

@@ -8,4 +8,5 @@ mod prefix;
 mod pulls;
 mod shutdown;
 mod tls;
+mod tokens;
 mod upload_purging;
