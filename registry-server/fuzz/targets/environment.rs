@@ -10,7 +10,8 @@ use tempfile::NamedTempFile;
 
 static FILE: LazyLock<NamedTempFile> = LazyLock::new(|| {
     let mut file = NamedTempFile::new().unwrap();
-    let text = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /x\nhttp:\n  headers:\n    X-A: [b, c]\n";
+    let text =
+        "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /x\nhttp:\n  headers:\n    X-A: [b, c]\n";
     file.write_all(text.as_bytes()).unwrap();
     file
 });
