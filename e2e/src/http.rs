@@ -24,6 +24,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// A client of the registry behind one local port.
 #[derive(Clone)]
 pub struct Client {
+    host: String,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
     authorization: Option<String>,
@@ -46,7 +47,7 @@ impl Client {
     /// A client that speaks plain HTTP to `port` of this machine.
     #[must_use]
     pub fn plain(port: u16) -> Self {
-        Self { port, tls: None, authorization: None }
+        Self { host: "localhost".to_owned(), port, tls: None, authorization: None }
     }
 
     /// A client that speaks TLS and trusts the certificates in `authorities` (PEM), and no others.
@@ -62,7 +63,13 @@ impl Client {
         let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         // A session that is taken up again shows the certificate that it began with.
         config.resumption = Resumption::disabled();
-        Ok(Self { port, tls: Some(Arc::new(config)), authorization: None })
+        Ok(Self { tls: Some(Arc::new(config)), ..Self::plain(port) })
+    }
+
+    /// The same client, which knows the registry as `host`: the certificate must name it.
+    #[must_use]
+    pub fn knowing_it_as(&self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self.clone() }
     }
 
     /// The same client, with a user's name and password.
@@ -94,8 +101,8 @@ impl Client {
             return self.exchange(stream, request, String::new()).await;
         };
         let connector = TlsConnector::from(Arc::clone(config));
-        let stream =
-            connector.connect(ServerName::try_from("localhost")?, stream).await.context("handshake")?;
+        let name = ServerName::try_from(self.host.clone())?;
+        let stream = connector.connect(name, stream).await.context("handshake")?;
         let serial = serial(stream.get_ref().1.peer_certificates().unwrap_or_default())?;
         self.exchange(stream, request, serial).await
     }
@@ -111,7 +118,7 @@ impl Client {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let headers = request.headers_mut();
-        headers.insert(header::HOST, format!("localhost:{}", self.port).parse()?);
+        headers.insert(header::HOST, format!("{}:{}", self.host, self.port).parse()?);
         if let Some(authorization) = &self.authorization {
             headers.insert(header::AUTHORIZATION, authorization.parse()?);
         }

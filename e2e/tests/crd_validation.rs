@@ -102,6 +102,7 @@ fn filesystems() -> impl Iterator<Item = (Value, Verdict)> {
 
 fn fields() -> impl Iterator<Item = (&'static str, Value, Verdict)> {
     const ONE_TLS: &str = "set exactly one of selfSigned, secretRef and disabled";
+    const DNS_NAMES: &str = "hostnames are DNS names in lower case";
     [
         ("replicas", json!(0), Accepted),
         ("replicas", json!(-1), Refused("spec.replicas")),
@@ -145,6 +146,20 @@ fn fields() -> impl Iterator<Item = (&'static str, Value, Verdict)> {
             users_with_rule(&json!({"kind": "Anonymous"}), "write"),
             Refused("Unsupported value: \"write\""),
         ),
+        ("hostnames", json!(["registry.example.com", "hub", "xn--bcher-kva.example"]), Accepted),
+        ("hostnames", json!(vec!["a.example"; 2]), Refused("Duplicate value")),
+        (
+            "hostnames",
+            json!((0..33).map(|n| format!("h{n}.example")).collect::<Vec<_>>()),
+            Refused("at most 32"),
+        ),
+        ("hostnames", json!(["Registry.example.com"]), Refused(DNS_NAMES)),
+        ("hostnames", json!(["*.example.com"]), Refused(DNS_NAMES)),
+        ("hostnames", json!(["registry.example.com:443"]), Refused(DNS_NAMES)),
+        ("hostnames", json!(["https://registry.example.com"]), Refused(DNS_NAMES)),
+        ("hostnames", json!(["registry.example.com."]), Refused(DNS_NAMES)),
+        ("hostnames", json!(["10.96.0.7"]), Refused(DNS_NAMES)),
+        ("hostnames", json!(["a".repeat(64)]), Refused(DNS_NAMES)),
         ("service", json!({"nodePort": 30500}), Refused("nodePort needs type NodePort or LoadBalancer")),
         ("service", json!({"type": "NodePort", "nodePort": 30500}), Accepted),
         ("service", json!({"type": "ExternalName"}), Refused("Unsupported value: \"ExternalName\"")),

@@ -21,6 +21,8 @@ async fn an_applied_registry_becomes_ready_and_answers() -> Outcome {
 
         let status = ready.status.unwrap_or_default();
         assert_eq!(status.url, Some(format!("https://registry.{}.svc:5000", namespace.name)));
+        let example = format!("registry.{}.svc:5000/team/app:v1", namespace.name);
+        assert_eq!(status.pull_example, Some(example));
         assert_eq!(status.replicas, 1);
         ensure!(status.version.is_some_and(|version| !version.is_empty()), "it has no version");
         ensure!(status.certificate.is_some(), "it has no certificate");

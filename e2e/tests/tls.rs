@@ -1,5 +1,6 @@
 //! Where the server's certificate may come from, besides the Registry's own authority.
 
+use anyhow::ensure;
 use e2e::forward::Forward;
 use e2e::http::Client;
 use e2e::namespace::{Namespace, Outcome, with_namespace};
@@ -56,9 +57,17 @@ async fn without_tls_the_registry_speaks_plain_http() -> Outcome {
 }
 
 #[tokio::test]
-async fn tls_can_be_switched_and_leaves_no_secrets_behind() -> Outcome {
+async fn a_hostname_joins_the_certificate_and_tls_switched_off_leaves_no_secrets_behind() -> Outcome {
     with_namespace("tls-switch", async |namespace| {
         registry::quick(namespace).await?;
+        let (_forward, client) = registry::reach_as_user(namespace).await?;
+        let client = client.knowing_it_as("images.example");
+        ensure!(client.get("/v2/").await.is_err(), "the certificate names a host that nobody has asked for");
+        let patch = json!({"spec": {"hostnames": ["images.example"]}});
+        namespace.merge::<operator::api::registry::Registry>(NAME, patch).await?;
+        // The server that is running follows the Secret, as soon as the kubelet has brought it there.
+        wait::eventually("the name", async || client.get("/v2/").await?.expect(StatusCode::OK)).await?;
+
         let mut spec = registry::spec();
         // Applying the field alone would leave the default beside it.
         spec["tls"] = json!({"disabled": {}, "selfSigned": null});

@@ -144,15 +144,16 @@ pub fn garbage_collection_job(registry: &str, policy: &str, time: &str) -> Strin
     format!("{}-gc-{hash}", registry_part.trim_end_matches('-'))
 }
 
-/// Names under which Pods reach the Service `registry`, shortest first.
+/// Names under which clients know `registry`: those of its Service, shortest first, and its `hostnames`.
 #[must_use]
-pub fn service_hosts(registry: &str, namespace: &str, cluster_domain: &str) -> Vec<String> {
-    vec![
+pub fn hosts(registry: &str, namespace: &str, cluster_domain: &str, hostnames: &[String]) -> Vec<String> {
+    let service = [
         registry.to_owned(),
         format!("{registry}.{namespace}"),
         service_host(registry, namespace),
         format!("{registry}.{namespace}.svc.{cluster_domain}"),
-    ]
+    ];
+    [&service, hostnames].concat()
 }
 
 /// The name by which images are referred to: `name.namespace.svc`.
@@ -163,9 +164,7 @@ pub fn service_host(registry: &str, namespace: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        garbage_collection_job, garbage_collection_labels, labels, selector, selector_text, service_hosts,
-    };
+    use super::{garbage_collection_job, garbage_collection_labels, hosts, labels, selector, selector_text};
 
     #[test]
     fn the_selector_is_part_of_the_labels() {
@@ -210,10 +209,10 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_known_by_all_four_cluster_names() {
+    fn a_registry_is_known_by_all_four_cluster_names_and_those_that_it_is_given() {
         assert_eq!(
-            service_hosts("hub", "team-a", "cluster.local"),
-            ["hub", "hub.team-a", "hub.team-a.svc", "hub.team-a.svc.cluster.local"]
+            hosts("hub", "team-a", "cluster.local", &["images.example".to_owned()]),
+            ["hub", "hub.team-a", "hub.team-a.svc", "hub.team-a.svc.cluster.local", "images.example"]
         );
     }
 }

@@ -13,9 +13,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -131,6 +133,18 @@ pub fn ensure(
 /// [`Error::Certificate`], [`Error::Key`] or [`Error::Mismatch`].
 pub fn inspect(pair: &KeyPairPem) -> Result<Timestamp, Error> {
     Ok(facts(pair)?.not_after)
+}
+
+/// Those of `hosts` for which clients refuse the certificate of `pair`; none if it cannot be read.
+#[must_use]
+pub fn unnamed(pair: &KeyPairPem, hosts: &[String]) -> Vec<String> {
+    let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes());
+    let Ok(der) = der else { return Vec::new() };
+    let Ok(certificate) = ParsedCertificate::try_from(&der) else { return Vec::new() };
+    let is_named = |host: &String| {
+        ServerName::try_from(host.as_str()).is_ok_and(|name| verify_server_name(&certificate, &name).is_ok())
+    };
+    hosts.iter().filter(|host| !is_named(host)).cloned().collect()
 }
 
 /// What a certificate says of itself.
@@ -300,6 +314,7 @@ fn pem(der: &[u8]) -> String {
 mod tests {
     use super::{
         Error, Existing, KeyPairPem, Material, SubjectNames, certificate_facts, ensure, facts, inspect,
+        unnamed,
     };
     use jiff::{SignedDuration, Timestamp};
     use rustls::pki_types::CertificateDer;
@@ -409,6 +424,16 @@ mod tests {
         let second = made(&kept(&first), &moved, start());
         assert_eq!(facts(&second.leaf).unwrap().names, moved);
         assert_eq!(second.authority, first.authority);
+    }
+
+    #[test]
+    fn hosts_that_a_certificate_does_not_name_are_found() {
+        let leaf = made(&Existing::default(), &names(&["hub.example", "*.team.example"], &[]), start()).leaf;
+        let hosts = ["hub.example", "a.team.example", "team.example", "b.a.team.example", "other.example"];
+        let hosts = hosts.map(str::to_owned);
+        assert_eq!(unnamed(&leaf, &hosts), hosts[2..]);
+        let unreadable = KeyPairPem { certificate: "x".to_owned(), ..leaf };
+        assert_eq!(unnamed(&unreadable, &hosts), [""; 0]);
     }
 
     #[test]

@@ -126,8 +126,8 @@ pub struct Protect {
     /// Keeps the images that the workloads of all namespaces use: Pods, Deployments and their former revisions,
     /// `StatefulSets`, `DaemonSets`, Jobs and `CronJobs`. When they cannot be listed, a run touches nothing tagged.
     pub workloads: bool,
-    /// Further names under which workloads refer to the registry, with the port if they give one. Its Service, Ingresses
-    /// that lead to it and its load balancer are known.
+    /// Further names under which workloads refer to the registry, with the port if they give one. Its Service, its
+    /// `spec.hostnames`, Ingresses that lead to it and its load balancer are known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),

@@ -106,6 +106,23 @@ pub struct RegistrySpec {
     /// How the registry is reached.
     #[serde(default)]
     pub service: Service,
+    /// Further host names under which clients know the registry, such as that of a load balancer or a proxy. The
+    /// certificate of `tls.selfSigned` names them, and images that workloads refer to by them are kept by garbage
+    /// collections. That they resolve is up to you.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new(
+            "self.all(host, host.matches(\
+             '^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])*[a-z]([-a-z0-9]{0,61}[a-z0-9])?$'))"
+        )
+        .message(
+            "hostnames are DNS names in lower case, such as registry.example.com: \
+             without scheme, port, path or wildcard, and no addresses"
+        )
+    )]
+    pub hostnames: Vec<String>,
     /// CPU and memory of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

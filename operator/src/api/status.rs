@@ -33,6 +33,9 @@ pub struct RegistryStatus {
     /// Address of the registry inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Name of an image for Pods, such as `registry.team-a.svc:5000/team/app:v1`; put your own repository and tag into it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_example: Option<String>,
     /// Address of the Service.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "clusterIP")]
     pub cluster_ip: Option<String>,
@@ -62,6 +65,7 @@ impl Default for RegistryStatus {
             observed_generation: unobserved(),
             conditions: Vec::new(),
             url: None,
+            pull_example: None,
             cluster_ip: None,
             replicas: 0,
             selector: String::new(),

@@ -23,13 +23,13 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// All names of the registry: those of its Service and of the Ingresses that lead there, and those that the policy
-    /// adds.
+    /// All names of the registry: those of its Service, those that it is given, those of the Ingresses that lead there,
+    /// and those that the policy adds.
     #[must_use]
     pub fn of(collected: &Collected, cluster_domain: &str, protect: &Protect, workloads: &Workloads) -> Self {
         let registry = &collected.registry;
         let (name, namespace) = (registry.name_any(), registry.namespace().unwrap_or_default());
-        let mut hosts = names::service_hosts(&name, &namespace, cluster_domain);
+        let mut hosts = names::hosts(&name, &namespace, cluster_domain, &registry.spec.hostnames);
         hosts.extend(collected.service.as_ref().map(addresses).unwrap_or_default());
         let leads_here =
             |(_, from, service): &&(String, String, String)| *from == namespace && *service == name;
@@ -39,7 +39,7 @@ impl Hosts {
         };
         let mut names: BTreeSet<String> = hosts.iter().flat_map(with_ports).collect();
         // Without a dot or a port, it is part of a name on Docker Hub.
-        names.remove(&name);
+        names.retain(|host| host.contains(['.', ':']));
         names.extend(protect.hosts.iter().map(|host| host.to_lowercase()));
         let ports = collected.service.as_ref().and_then(|service| service.spec.as_ref()?.ports.as_ref());
         let node_port = ports.and_then(|ports| ports.iter().find_map(|port| port.node_port));
@@ -112,7 +112,7 @@ mod tests {
     fn collected() -> Collected {
         let registry = json!({"apiVersion": "windlass.dev/v1alpha1", "kind": "Registry",
             "metadata": {"name": "hub", "namespace": "team-a"},
-            "spec": {"storage": {"filesystem": {"size": "1Gi"}}}});
+            "spec": {"storage": {"filesystem": {"size": "1Gi"}}, "hostnames": ["known.example", "images"]}});
         let service = json!({"spec": {"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd00::7"],
                 "ports": [{"port": 5000, "nodePort": 30500}]},
             "status": {"loadBalancer": {"ingress": [{"hostname": "lb.example"}]}}});
@@ -164,6 +164,10 @@ mod tests {
             "[fd00::7]:5000",
             "lb.example",
             "lb.example:443",
+            "known.example",
+            "known.example:5000",
+            "Known.Example:443",
+            "images:5000",
             "ingress.example",
             "images.example:8443",
             "localhost:30500",
@@ -179,6 +183,9 @@ mod tests {
         for image in [
             "nginx",
             "hub/app",
+            "images/app",
+            "known.example:5001/app",
+            "not.known.example/app",
             "docker.io/library/nginx:1",
             "hub.team-b.svc:5000/app",
             "hub.team-a.svc:5001/app",

@@ -255,8 +255,21 @@ fn tls(valid: &Valid<'_>) -> Verdict {
         }
         certificate => {
             let end = certificate.not_after().map(|end| format!(" until {end}")).unwrap_or_default();
-            Verdict::new(true, Reason::Available, format!("the certificate in Secret {secret} is valid{end}"))
+            let gap = gap(certificate);
+            let message = format!("the certificate in Secret {secret} is valid{end}{gap}");
+            Verdict::new(true, Reason::Available, message)
         }
+    }
+}
+
+/// What to say of names that a certificate of the user's lacks. It is no problem of the Registry's, for a proxy may hold
+/// another certificate for them.
+fn gap(certificate: &Certificate) -> String {
+    match certificate {
+        Certificate::Provided { unnamed, .. } if !unnamed.is_empty() => {
+            format!("; of spec.hostnames it does not name {}", unnamed.join(", "))
+        }
+        _ => String::new(),
     }
 }
 
@@ -271,6 +284,7 @@ fn observe(status: &mut RegistryStatus, registry: &Registry, outcome: Outcome<'_
         service.and_then(|service| service.spec?.cluster_ip).filter(|address| address != "None");
     if let Outcome::Applied(valid) = outcome {
         status.url = Some(url(valid));
+        status.pull_example = Some(format!("{}/team/app:v1", address(valid)));
         status.version = Some(version(&valid.image).to_owned());
         status.certificate =
             valid.certificate.not_after().map(|end| CertificateStatus { not_after: Time(end) });
@@ -280,7 +294,12 @@ fn observe(status: &mut RegistryStatus, registry: &Registry, outcome: Outcome<'_
 
 fn url(valid: &Valid<'_>) -> String {
     let scheme = if matches!(valid.certificate, Certificate::Disabled) { "http" } else { "https" };
-    format!("{scheme}://{}:{PORT}", names::service_host(&valid.name, &valid.namespace))
+    format!("{scheme}://{}", address(valid))
+}
+
+/// Host and port, as image references begin.
+fn address(valid: &Valid<'_>) -> String {
+    format!("{}:{PORT}", names::service_host(&valid.name, &valid.namespace))
 }
 
 /// The digest or tag of an image; `latest` if it names neither.
@@ -314,7 +333,9 @@ mod tests {
     use crate::registry::dereference::Found;
     use crate::registry::problem::Problem;
     use crate::registry::validate::{Defaults, validate};
+    use crate::tls::{self, Existing, SubjectNames};
     use jiff::{SignedDuration, Timestamp};
+    use k8s_openapi::ByteString;
     use serde_json::{Value, json};
 
     fn now() -> Timestamp {
@@ -480,10 +501,35 @@ mod tests {
         let status = of(&registry(&spec), &healthy(), now());
         assert_eq!(status.observed_generation, 4);
         assert_eq!(status.url.as_deref(), Some("http://hub.team-a.svc:5000"));
+        assert_eq!(status.pull_example.as_deref(), Some("hub.team-a.svc:5000/team/app:v1"));
         assert_eq!(status.cluster_ip.as_deref(), Some("10.96.0.7"));
         assert_eq!((status.replicas, status.version.as_deref()), (1, Some("1.2")));
         assert_eq!(status.overridden, ["config.yml", "Service"]);
         assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(4)));
+    }
+
+    #[test]
+    fn hostnames_that_a_certificate_of_the_users_lacks_are_named() {
+        let names = SubjectNames { hosts: ["hub.example".to_owned()].into(), ..SubjectNames::default() };
+        let material = tls::ensure(&Existing::default(), "x", &names, now()).unwrap();
+        let data = json!({"tls.crt": ByteString(material.leaf.certificate.into()),
+            "tls.key": ByteString(material.leaf.key.into())});
+        let secret = serde_json::from_value(json!({"metadata": {"name": "mine"}, "data": data})).unwrap();
+        let found = Found { certificate: Some(secret), ..healthy() };
+        for (hostnames, expected) in [
+            (json!([]), ""),
+            (json!(["hub.example"]), ""),
+            (
+                json!(["a.example", "hub.example", "b.example"]),
+                "; of spec.hostnames it does not name a.example, b.example",
+            ),
+        ] {
+            let spec = json!({"tls": {"secretRef": {"name": "mine"}}, "hostnames": hostnames});
+            let status = of(&registry(&spec), &found, now());
+            let valid = format!("the certificate in Secret mine is valid until {}", material.not_after);
+            let tls = status.condition("TLSReady").unwrap();
+            assert_eq!((tls.status.as_str(), &tls.message), ("True", &format!("{valid}{expected}")));
+        }
     }
 
     #[test]

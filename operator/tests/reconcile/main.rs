@@ -177,6 +177,16 @@ async fn what_is_switched_off_is_deleted_and_the_volume_is_not() {
 }
 
 #[tokio::test]
+async fn a_further_name_gives_a_new_certificate_and_restarts_nothing() {
+    let stage = Stage::settled(&json!({})).await;
+    stage.change_spec(&json!({"hostnames": ["images.example"]}));
+    stage.pass().await.unwrap();
+    assert_eq!(stage.cluster.take_writes(), ["PATCH secrets/hub-tls", "PATCH registries/hub/status"]);
+    stage.pass().await.unwrap();
+    assert_eq!(stage.cluster.take_writes(), [""; 0]);
+}
+
+#[tokio::test]
 async fn the_volume_is_owned_only_if_it_is_to_go_with_the_registry() {
     let stage = Stage::settled(&json!({})).await;
     let owners = |stage: &Stage| {

@@ -24,6 +24,8 @@ pub enum Certificate {
         secret: String,
         /// When the certificate ends, if it can be read.
         not_after: Option<Timestamp>,
+        /// Those of `spec.hostnames` for which clients will refuse it.
+        unnamed: Vec<String>,
     },
     /// A certificate of the Registry's own authority.
     Own(Box<Material>),
@@ -78,13 +80,13 @@ pub(super) fn certificate(
         return Ok((Certificate::Disabled, None));
     }
     if let Some(reference) = &spec.tls.secret_ref {
-        return Ok(provided(&reference.name, found.certificate.as_ref(), now));
+        return Ok(provided(&reference.name, found.certificate.as_ref(), &spec.hostnames, now));
     }
     let Some(addresses) = cluster_addresses(name, found) else {
         return Ok((Certificate::AwaitsAddress, None));
     };
     let mut subject = SubjectNames {
-        hosts: names::service_hosts(name, namespace, &defaults.cluster_domain).into_iter().collect(),
+        hosts: names::hosts(name, namespace, &defaults.cluster_domain, &spec.hostnames).into_iter().collect(),
         addresses: addresses.into_iter().collect(),
     };
     subject.hosts.insert("localhost".to_owned());
@@ -96,22 +98,28 @@ pub(super) fn certificate(
     Ok((Certificate::Own(Box::new(material)), None))
 }
 
-fn provided(name: &str, secret: Option<&Secret>, now: Timestamp) -> (Certificate, Option<Problem>) {
+fn provided(
+    name: &str,
+    secret: Option<&Secret>,
+    hostnames: &[String],
+    now: Timestamp,
+) -> (Certificate, Option<Problem>) {
     let checked = secrets::key_pair(secret, name, TLS_SECRET_FIELD).and_then(|pair| {
-        tls::inspect(&pair).map_err(|error| Problem::CertificateMalformed {
-            name: name.to_owned(),
-            message: error.to_string(),
+        tls::inspect(&pair).map(|end| (end, tls::unnamed(&pair, hostnames))).map_err(|error| {
+            Problem::CertificateMalformed { name: name.to_owned(), message: error.to_string() }
         })
     });
-    let not_after = checked.as_ref().ok().copied();
-    let problem = match checked {
-        Ok(end) if end <= now => {
-            Some(Problem::CertificateExpired { name: name.to_owned(), end: end.to_string() })
+    let secret = name.to_owned();
+    match checked {
+        Ok((end, unnamed)) => {
+            let problem = (end <= now)
+                .then(|| Problem::CertificateExpired { name: name.to_owned(), end: end.to_string() });
+            (Certificate::Provided { secret, not_after: Some(end), unnamed }, problem)
         }
-        Ok(_) => None,
-        Err(problem) => Some(problem),
-    };
-    (Certificate::Provided { secret: name.to_owned(), not_after }, problem)
+        Err(problem) => {
+            (Certificate::Provided { secret, not_after: None, unnamed: Vec::new() }, Some(problem))
+        }
+    }
 }
 
 /// The addresses of the live Service: `None` until it has been given any, none if it is headless.
@@ -154,8 +162,10 @@ mod tests {
     }
 
     fn decide(tls: &Value, found: &Found, now: Timestamp) -> (Certificate, Option<String>) {
-        let spec: RegistrySpec =
-            serde_json::from_value(json!({"storage": {"filesystem": {"size": "1Gi"}}, "tls": tls})).unwrap();
+        let spec: RegistrySpec = serde_json::from_value(
+            json!({"storage": {"filesystem": {"size": "1Gi"}}, "tls": tls, "hostnames": ["images.example"]}),
+        )
+        .unwrap();
         let defaults = Defaults { server_image: String::new(), cluster_domain: "cluster.local".to_owned() };
         let (certificate, problem) = certificate("hub", "team-a", &spec, found, &defaults, now).unwrap();
         (certificate, problem.map(|problem| problem.reason().to_string()))
@@ -171,16 +181,23 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_names_the_service_in_every_way_it_is_called() {
+    fn the_certificate_names_the_registry_in_every_way_it_is_called() {
         let found = with_service(&json!(["10.96.0.7", "fd00::7"]));
         let (Certificate::Own(material), None) = decide(&json!({"selfSigned": {}}), &found, now()) else {
             panic!("no certificate");
         };
         // Made for exactly these names, it is kept when asked for them again.
         let names = SubjectNames {
-            hosts: ["hub", "hub.team-a", "hub.team-a.svc", "hub.team-a.svc.cluster.local", "localhost"]
-                .map(str::to_owned)
-                .into(),
+            hosts: [
+                "hub",
+                "hub.team-a",
+                "hub.team-a.svc",
+                "hub.team-a.svc.cluster.local",
+                "images.example",
+                "localhost",
+            ]
+            .map(str::to_owned)
+            .into(),
             addresses: ["10.96.0.7", "fd00::7", "127.0.0.1", "::1"]
                 .map(|address| address.parse().unwrap())
                 .into(),
@@ -225,8 +242,9 @@ mod tests {
             let object = json!({"metadata": {"name": "mine"}, "data": data});
             let found =
                 Found { certificate: Some(serde_json::from_value(object).unwrap()), ..Found::default() };
-            let expected =
-                (Certificate::Provided { secret: "mine".to_owned(), not_after }, problem.map(str::to_owned));
+            let unnamed = not_after.map(|_| "images.example".to_owned()).into_iter().collect();
+            let certificate = Certificate::Provided { secret: "mine".to_owned(), not_after, unnamed };
+            let expected = (certificate, problem.map(str::to_owned));
             assert_eq!(decide(&json!({"secretRef": {"name": "mine"}}), &found, now), expected);
         }
         let missing = decide(&json!({"secretRef": {"name": "mine"}}), &Found::default(), now());
