@@ -94,7 +94,9 @@ import_images() {
 # start_kubelet: the two that make a node of a machine with a runtime.
 start_kubelet() {
     supervise "$node/kubelet" kubelet --config /etc/kubernetes/kubelet.yaml --kubeconfig "$pki/$node.kubeconfig" \
-        --hostname-override "$node" --node-ip "${node_ip[$node]}"
+        --hostname-override "$node" --node-ip "${node_ip[$node]}" \
+        --image-credential-provider-config /etc/kubernetes/credential-provider.yaml \
+        --image-credential-provider-bin-dir /etc/kubernetes/credential-providers
     supervise "$node/kube-proxy" kube-proxy --config /etc/kubernetes/kube-proxy.yaml
 }
 
@@ -117,6 +119,8 @@ install_addons() {
         render "$here/manifests/dns.yaml" busybox_image coredns_programs cluster_domain dns_service_ip
         echo ---
         render "$here/manifests/storage.yaml" busybox_image provisioner_programs
+        echo ---
+        cat "$here/manifests/credential-provider.yaml"
     } | kubectl apply --filename -
     wait_for 60 DNS kubectl --namespace kube-system wait --for=condition=Available --timeout=2s deployment/coredns
     wait_for 60 'the volume provisioner' kubectl --namespace local-path-storage \

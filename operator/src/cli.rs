@@ -1,6 +1,6 @@
-//! The command line: `run` and `crds`.
+//! The command line: `run`, `crds` and `credential-provider`.
 
-use std::io::Write;
+use std::io::{Write, read_to_string};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::api::garbage_collection_policy::GarbageCollectionPolicy;
 use crate::api::registry::Registry;
 use crate::context::{Context, Failures};
 use crate::controller::{self, Shutdown};
+use crate::credential_provider;
 use crate::endpoints::{self, Readiness};
 use crate::leader::Election;
 use crate::metrics::Metrics;
@@ -44,6 +45,8 @@ enum Command {
     Run(Box<Run>),
     /// Print the custom resource definitions as YAML.
     Crds,
+    /// Answer a kubelet's request on standard input with the token that it holds: a credential provider plugin.
+    CredentialProvider,
 }
 
 #[derive(Args, Debug)]
@@ -94,6 +97,7 @@ struct Run {
 pub fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Crds => print_crds(),
+        Command::CredentialProvider => provide_credentials(),
         Command::Run(options) => {
             telemetry::start(options.log_format, &options.log_filter)?;
             // Nothing is lost if a provider has been installed before: it is the same one.
@@ -101,6 +105,12 @@ pub fn run() -> anyhow::Result<()> {
             tokio::runtime::Runtime::new()?.block_on(operate(*options))
         }
     }
+}
+
+fn provide_credentials() -> anyhow::Result<()> {
+    let request = read_to_string(std::io::stdin()).context("read standard input")?;
+    let answer = credential_provider::answer(&request)?;
+    Ok(writeln!(std::io::stdout(), "{answer}")?)
 }
 
 fn print_crds() -> anyhow::Result<()> {

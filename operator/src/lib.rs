@@ -10,6 +10,7 @@ pub mod cli;
 pub mod conditions;
 pub mod context;
 pub mod controller;
+pub mod credential_provider;
 pub mod endpoints;
 pub mod fingerprint;
 pub mod garbage_collection_policy;

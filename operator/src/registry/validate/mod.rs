@@ -19,6 +19,7 @@ use registry_server::config;
 
 use crate::api::registry::{Registry, RegistrySpec};
 use crate::children::{Kind, Ownership, ownership};
+use crate::names;
 use crate::registry::dereference::{Found, expected};
 use crate::registry::problem::Problem;
 
@@ -119,7 +120,7 @@ fn cluster_tokens(
     let asked = spec.auth.as_ref()?.kubernetes.as_ref()?;
     Some(config::Kubernetes {
         issuer: found.token_issuer.as_ref()?.issuer.clone(),
-        audience: asked.audience.clone().unwrap_or_else(|| format!("{name}.{namespace}.svc")),
+        audience: asked.audience.clone().unwrap_or_else(|| names::service_host(name, namespace)),
         jwks: PathBuf::from(CONFIG_DIRECTORY).join(JWKS_FILE),
     })
 }
