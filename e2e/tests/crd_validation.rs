@@ -64,7 +64,8 @@ fn specs() -> Vec<(Value, Verdict)> {
         filesystems()
             .map(|(filesystem, expected)| (json!({"storage": {"filesystem": filesystem}}), expected)),
     );
-    specs.extend(fields().map(|(field, value, expected)| {
+    let auths = auths().map(|(auth, expected)| ("auth", auth, expected));
+    specs.extend(fields().chain(auths).map(|(field, value, expected)| {
         let mut spec = json!({"storage": {"filesystem": {"size": "1Gi"}}});
         spec[field] = value;
         (spec, expected)
@@ -100,6 +101,30 @@ fn filesystems() -> impl Iterator<Item = (Value, Verdict)> {
     .into_iter()
 }
 
+fn auths() -> impl Iterator<Item = (Value, Verdict)> {
+    [
+        (json!({}), Refused("auth needs htpasswdSecretRef")),
+        (json!({"kubernetes": {}}), Accepted),
+        (json!({"anonymous": "Pull"}), Refused("auth needs htpasswdSecretRef")),
+        (json!({"htpasswdSecretRef": {"name": "users"}, "anonymous": "Pull"}), Accepted),
+        (
+            json!({"htpasswdSecretRef": {"name": "users"}, "anonymous": "Push"}),
+            Refused("Unsupported value: \"Push\""),
+        ),
+        (users_with_rule(&json!({"kind": "User", "name": "ann"}), "pull"), Accepted),
+        (users_with_rule(&json!({"kind": "ServiceAccount"}), "list"), Accepted),
+        (users_with_rule(&json!({"kind": "Group"}), "pull"), Refused("needs a name")),
+        (users_with_rule(&json!({"kind": "Anonymous", "name": "a"}), "pull"), Refused("needs a name")),
+        (
+            users_with_rule(&json!({"kind": "User", "name": "a", "namespace": "b"}), "pull"),
+            Refused("has no namespace"),
+        ),
+        (users_with_rule(&json!({"kind": "Robot"}), "pull"), Refused("Unsupported value: \"Robot\"")),
+        (users_with_rule(&json!({"kind": "Anonymous"}), "write"), Refused("Unsupported value: \"write\"")),
+    ]
+    .into_iter()
+}
+
 fn fields() -> impl Iterator<Item = (&'static str, Value, Verdict)> {
     const ONE_TLS: &str = "set exactly one of selfSigned, secretRef and disabled";
     const DNS_NAMES: &str = "hostnames are DNS names in lower case";
@@ -119,33 +144,6 @@ fn fields() -> impl Iterator<Item = (&'static str, Value, Verdict)> {
         ("tls", json!({"disabled": {}}), Accepted),
         ("tls", json!({"secretRef": {"name": "mine"}}), Accepted),
         ("tls", json!({"secretRef": {}}), Refused("spec.tls.secretRef.name: Required value")),
-        ("auth", json!({}), Refused("auth needs htpasswdSecretRef")),
-        ("auth", json!({"anonymous": "Pull"}), Refused("auth needs htpasswdSecretRef")),
-        ("auth", json!({"htpasswdSecretRef": {"name": "users"}, "anonymous": "Pull"}), Accepted),
-        (
-            "auth",
-            json!({"htpasswdSecretRef": {"name": "users"}, "anonymous": "Push"}),
-            Refused("Unsupported value: \"Push\""),
-        ),
-        ("auth", users_with_rule(&json!({"kind": "User", "name": "ann"}), "pull"), Accepted),
-        ("auth", users_with_rule(&json!({"kind": "ServiceAccount"}), "list"), Accepted),
-        ("auth", users_with_rule(&json!({"kind": "Group"}), "pull"), Refused("needs a name")),
-        (
-            "auth",
-            users_with_rule(&json!({"kind": "Anonymous", "name": "a"}), "pull"),
-            Refused("needs a name"),
-        ),
-        (
-            "auth",
-            users_with_rule(&json!({"kind": "User", "name": "a", "namespace": "b"}), "pull"),
-            Refused("has no namespace"),
-        ),
-        ("auth", users_with_rule(&json!({"kind": "Robot"}), "pull"), Refused("Unsupported value: \"Robot\"")),
-        (
-            "auth",
-            users_with_rule(&json!({"kind": "Anonymous"}), "write"),
-            Refused("Unsupported value: \"write\""),
-        ),
         ("hostnames", json!(["registry.example.com", "hub", "xn--bcher-kva.example"]), Accepted),
         ("hostnames", json!(vec!["a.example"; 2]), Refused("Duplicate value")),
         (
