@@ -104,7 +104,8 @@ fn filesystems() -> impl Iterator<Item = (Value, Verdict)> {
 fn auths() -> impl Iterator<Item = (Value, Verdict)> {
     [
         (json!({}), Refused("auth needs htpasswdSecretRef")),
-        (json!({"kubernetes": {}}), Accepted),
+        (json!({"kubernetes": {}}), Refused("kubernetes needs rules")),
+        (json!({"kubernetes": {}, "rules": []}), Refused("kubernetes needs rules")),
         (json!({"anonymous": "Pull"}), Refused("auth needs htpasswdSecretRef")),
         (json!({"htpasswdSecretRef": {"name": "users"}, "anonymous": "Pull"}), Accepted),
         (

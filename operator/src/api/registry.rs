@@ -280,7 +280,10 @@ pub struct Disabled {}
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.htpasswdSecretRef) || has(self.kubernetes)")
-        .message("auth needs htpasswdSecretRef or kubernetes; leave auth out to let everybody pull and push")
+        .message("auth needs htpasswdSecretRef or kubernetes; leave auth out to let everybody pull and push"),
+    validation = Rule::new("!has(self.kubernetes) || (has(self.rules) && self.rules.size() > 0)")
+        .message("kubernetes needs rules: without, all that runs in the cluster could delete everything")
+        .field_path(".rules")
 )]
 pub struct Auth {
     /// What clients without credentials may do.

@@ -16,7 +16,7 @@ fuzz_target!(|text: &str| {
                 config::from_text(path, &written).unwrap_or_else(|error| panic!("{written}: {error}"));
             assert_eq!(again.config, loaded.config, "{written}");
             if let Err(error) = auth::check(&loaded.config) {
-                assert!(error.field.starts_with("rules["), "{error}");
+                assert!(error.field.starts_with("rules"), "{error}");
             }
         }
         Err(error) => assert!(!error.to_string().is_empty()),

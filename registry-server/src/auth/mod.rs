@@ -228,8 +228,13 @@ fn rules(config: &Config) -> Result<Rules, RuleError> {
         actions: actions.to_vec(),
     };
     let mut all = config.access.rules.clone();
+    if all.is_empty() && config.auth.kubernetes.is_some() {
+        let reason =
+            "auth.kubernetes needs some: without, all that runs in the cluster could delete everything";
+        return Err(RuleError { field: "rules".to_owned(), reason: reason.to_owned() });
+    }
     if all.is_empty() {
-        let is_open = config.auth == config::Auth::default();
+        let is_open = config.auth.htpasswd.is_none();
         let everyone = if is_open { SubjectKind::Anonymous } else { SubjectKind::Authenticated };
         all.push(everywhere(everyone, &[Pull, Push, Delete, List]));
     }
@@ -327,6 +332,15 @@ mod tests {
             assert_eq!(auth.authorize(&caller, Some(Right::Delete), None), Ok(()));
         }
         assert_eq!(auth.challenge(), None);
+    }
+
+    #[test]
+    fn tokens_of_a_whole_cluster_need_rules() {
+        let kubernetes =
+            config::Kubernetes { issuer: "i".into(), audience: "a".into(), jwks: "/keys".into() };
+        let auth = config::Auth { htpasswd: None, kubernetes: Some(kubernetes) };
+        let error = check(&Config { auth, ..Config::default() }).unwrap_err();
+        assert!(error.to_string().starts_with("rules: auth.kubernetes needs some"), "{error}");
     }
 
     #[test]

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct Auth {
     /// Users and bcrypt hashes of their passwords, kept in a file.
     pub htpasswd: Option<Htpasswd>,
-    /// Tokens of Kubernetes' `ServiceAccount`s, as a password with any user name or as a bearer token. Our own: CNCF
-    /// distribution does not start with it.
+    /// Tokens of Kubernetes' `ServiceAccount`s, as a password with any user name or as a bearer token. They are good for
+    /// nothing but what `access.rules` grant, which must not be empty then. Our own: CNCF distribution does not start with
+    /// it.
     pub kubernetes: Option<Kubernetes>,
 }
 

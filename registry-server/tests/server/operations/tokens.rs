@@ -65,7 +65,10 @@ async fn a_token_is_a_password_of_any_user_or_a_bearer_token() {
 
 #[tokio::test]
 async fn users_with_passwords_and_tokens_stand_side_by_side() {
-    let (server, _) = server_with_users(json!({"auth": {"kubernetes": kubernetes()}})).await;
+    let everyone = json!([{"kind": "Authenticated"}]);
+    let rules = json!([{"subjects": everyone, "repositories": ["**"], "actions": ["push"]}]);
+    let settings = json!({"auth": {"kubernetes": kubernetes()}, "access": {"rules": rules}});
+    let (server, _) = server_with_users(settings).await;
     let rows = [
         case(TOKENS, "a user", [push("any/app").basic("alice", "wonderland").gives(202)]),
         case(TOKENS, "a token", [with_token(push("any/app")).gives(202)]),
