@@ -18,6 +18,7 @@ pub mod leader;
 pub mod merge;
 pub mod metrics;
 pub mod names;
+pub mod node_access;
 pub mod quantity;
 pub mod registry;
 pub mod telemetry;

@@ -5,6 +5,12 @@ pub mod garbage_collection_policy;
 #[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
 pub mod garbage_collection_status;
 #[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "each printer column has a type, and kube takes them as attributes"
+)]
+pub mod node_access;
+#[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
 pub mod registry;
 #[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
 pub mod shared;
