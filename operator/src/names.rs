@@ -13,6 +13,18 @@ pub const FIELD_MANAGER: &str = "windlass";
 /// Field manager of what a garbage collection has counted in a Registry, which is written apart from the rest.
 pub const COUNTING_FIELD_MANAGER: &str = "windlass-garbage-collection";
 
+/// Field manager of what the agent of a node reports.
+pub const NODE_AGENT_FIELD_MANAGER: &str = "windlass-node-agent";
+
+/// The agents of the nodes: their `DaemonSet`, `ServiceAccount` and Role, all in the operator's own namespace.
+pub const NODE_AGENT: &str = "windlass-node-agent";
+
+/// `ConfigMap` beside the agents with what nodes are to know.
+pub const NODE_ACCESS_PLAN: &str = "windlass-node-access";
+
+/// Key of [`NODE_ACCESS_PLAN`] under which the plan stands as JSON.
+pub const NODE_ACCESS_PLAN_KEY: &str = "plan.json";
+
 /// Name under which Events are reported.
 pub const REPORTER: &str = "windlass-operator";
 
