@@ -135,8 +135,10 @@ fn of_state(state: &Value) -> Vec<String> {
     for condition in conditions(state) {
         let type_ = condition["type"].as_str().unwrap_or_default();
         let reason = condition["reason"].as_str().unwrap_or_default();
+        // A condition that is about something else than the spec, such as the nodes, is about no generation.
+        let generation = &condition["observedGeneration"];
         rule(
-            condition["observedGeneration"].as_i64() == observed,
+            generation.is_null() || generation.as_i64() == observed,
             &format!("{type_} is about the generation that the status is about"),
         );
         rule(

@@ -1,8 +1,8 @@
-//! The objects that belong to a Registry or a policy, as the cluster holds them: which kinds there are, and which names are ours.
+//! The objects that belong to a Registry, a policy or the nodes, as the cluster holds them: which kinds there are, and which names are ours.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
 use kube::ResourceExt;
@@ -10,6 +10,7 @@ use kube::api::{ApiResource, DynamicObject};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::api::node_access::NodeAccess;
 use crate::names;
 
 /// A kind of child. The order of the variants is the order in which children are written: what a Pod mounts or runs as
@@ -30,6 +31,10 @@ pub enum Kind {
     Deployment,
     /// A run over the data.
     Job,
+    /// The agents of the nodes.
+    DaemonSet,
+    /// What the agent of a node reports.
+    NodeAccess,
 }
 
 impl Kind {
@@ -54,6 +59,8 @@ impl Kind {
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::Job => ApiResource::erase::<Job>(&()),
+            Self::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
+            Self::NodeAccess => ApiResource::erase::<NodeAccess>(&()),
         }
     }
 
@@ -68,6 +75,8 @@ impl Kind {
             Self::Service => "Service",
             Self::Deployment => "Deployment",
             Self::Job => "Job",
+            Self::DaemonSet => "DaemonSet",
+            Self::NodeAccess => "NodeAccess",
         }
     }
 }

@@ -15,8 +15,10 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Config, Resource};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::api::garbage_collection_policy::GarbageCollectionPolicy;
+use crate::api::node_access::NodeAccess;
 use crate::api::registry::Registry;
 use crate::context::{Context, Failures};
 use crate::controller::{self, Shutdown};
@@ -24,6 +26,7 @@ use crate::credential_provider;
 use crate::endpoints::{self, Readiness};
 use crate::leader::Election;
 use crate::metrics::Metrics;
+use crate::node_access::settings::{Agent, Settings};
 use crate::registry::validate::Defaults;
 use crate::telemetry::{self, LogFormat};
 use crate::{api, names};
@@ -54,6 +57,12 @@ struct Run {
     /// Image of the server for Registries that name none.
     #[arg(long, env = "WINDLASS_SERVER_IMAGE", default_value = SERVER_IMAGE)]
     server_image: String,
+    /// Image of the agents of the nodes, usually the operator's own; without, nodes are told nothing.
+    #[arg(long, env = "WINDLASS_AGENT_IMAGE")]
+    agent_image: Option<String>,
+    /// What is set for the Pods of these agents, as JSON.
+    #[arg(long, env = "WINDLASS_AGENT_SETTINGS", value_parser = Agent::parse)]
+    agent_settings: Option<Agent>,
     /// Namespaces to watch, separated by commas; all if left out.
     #[arg(long, env = "WINDLASS_NAMESPACE", value_delimiter = ',')]
     namespace: Vec<String>,
@@ -61,7 +70,7 @@ struct Run {
     #[arg(long, env = "WINDLASS_LEADER_ELECTION", default_value_t = true, action = ArgAction::Set,
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     leader_election: bool,
-    /// Namespace of the lease; the client configuration's own if left out.
+    /// Namespace of the lease and of the agents; the client configuration's own if left out.
     #[arg(long, env = "POD_NAMESPACE")]
     lease_namespace: Option<String>,
     /// Name of the lease.
@@ -126,7 +135,7 @@ async fn operate(options: Run) -> anyhow::Result<()> {
     let lease_namespace = options.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config)?;
     let identity = options.identity.clone().unwrap_or_else(|| format!("operator-{}", uuid::Uuid::new_v4()));
-    let context = Arc::new(context(client.clone(), &options, &identity));
+    let context = Arc::new(context(client.clone(), &options, &identity, &lease_namespace));
     let readiness = Arc::new(Readiness::default());
     let shutdown = shutdown()?;
     let serving = endpoints::serve(options.listen, Arc::clone(&context), Arc::clone(&readiness));
@@ -134,7 +143,7 @@ async fn operate(options: Run) -> anyhow::Result<()> {
         result = serving => result.with_context(|| format!("listen on {}", options.listen)),
         result = async {
             tokio::select! {
-                () = resources_exist(&client, &options.namespace) => readiness.set(),
+                () = resources_exist(&context, &options.namespace) => readiness.set(),
                 () = shutdown.clone() => return Ok(()),
             }
             if options.leader_election {
@@ -149,7 +158,7 @@ async fn operate(options: Run) -> anyhow::Result<()> {
     }
 }
 
-fn context(client: Client, options: &Run, identity: &str) -> Context {
+fn context(client: Client, options: &Run, identity: &str, namespace: &str) -> Context {
     let reporter = Reporter { controller: names::REPORTER.to_owned(), instance: Some(identity.to_owned()) };
     Context {
         recorder: Recorder::new(client.clone(), reporter),
@@ -159,6 +168,12 @@ fn context(client: Client, options: &Run, identity: &str) -> Context {
             cluster_domain: options.cluster_domain.clone(),
         },
         resync: Duration::from_secs(options.resync),
+        node_access: Settings {
+            namespace: namespace.to_owned(),
+            image: options.agent_image.clone(),
+            agent: options.agent_settings.clone().unwrap_or_default(),
+        },
+        nodes_concerned: Notify::new(),
         metrics: Metrics::default(),
         failures: Failures::default(),
     }
@@ -179,19 +194,24 @@ fn shutdown() -> anyhow::Result<Shutdown> {
 }
 
 /// Returns once all custom resources can be listed. A watch of one that does not exist would fail silently for ever.
-async fn resources_exist(client: &Client, namespaces: &[String]) {
-    listable::<Registry>(client, namespaces).await;
-    listable::<GarbageCollectionPolicy>(client, namespaces).await;
+async fn resources_exist(context: &Context, namespaces: &[String]) {
+    let client = &context.client;
+    let namespace = namespaces.first().map(String::as_str);
+    listable::<Registry>(client, namespace).await;
+    listable::<GarbageCollectionPolicy>(client, namespace).await;
+    if context.node_access.image.is_some() {
+        listable::<NodeAccess>(client, Some(&context.node_access.namespace)).await;
+    }
 }
 
-async fn listable<K>(client: &Client, namespaces: &[String])
+async fn listable<K>(client: &Client, namespace: Option<&str>)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + std::fmt::Debug
         + DeserializeOwned,
 {
-    let api: Api<K> = match namespaces.first() {
+    let api: Api<K> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };

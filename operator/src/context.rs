@@ -18,6 +18,11 @@
 //! | `events.k8s.io` | `events` | create, patch |
 //! | not a resource | `/.well-known/openid-configuration`, `/openid/v1/jwks` (only for registries that take tokens) | get |
 //!
+//! For what nodes are told it needs `nodes` list and watch in the cluster, and in its own namespace: the `serviceaccounts`
+//! `windlass-node-agent` get, list, watch; the `configmaps` `windlass-node-access` and the `daemonsets`
+//! `windlass-node-agent` get, list, watch, create, patch, delete; `nodeaccesses` list, watch, delete. What the agents may
+//! stands in the chart.
+//!
 //! To know which images are in use, it lists in all namespaces (without, no collection touches anything tagged) `pods`,
 //! `replicationcontrollers`, the workloads and `controllerrevisions` of `apps`, the `jobs` and `cronjobs` of `batch`, and
 //! the `ingresses` of `networking.k8s.io`;
@@ -30,8 +35,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder};
+use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
+use crate::node_access::settings::Settings;
 use crate::registry::validate::Defaults;
 
 /// Wait after the first failure of an object; it doubles with each further one.
@@ -48,6 +55,10 @@ pub struct Context {
     pub defaults: Defaults,
     /// How long an object in order is left alone.
     pub resync: Duration,
+    /// What the operator's own settings say of the agents of the nodes.
+    pub node_access: Settings,
+    /// Says that what nodes are told may have to change.
+    pub nodes_concerned: Notify,
     /// What is counted.
     pub metrics: Metrics,
     /// Where Events are written.

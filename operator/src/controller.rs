@@ -2,6 +2,7 @@
 //! Registries; that of the policies is in `garbage_collection_policy.rs`.
 
 mod garbage_collection_policy;
+mod node_access;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::Api;
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::{WatchStreamExt, predicates, watcher};
 use kube::{Client, Resource, ResourceExt};
@@ -45,23 +47,35 @@ pub async fn run(context: Arc<Context>, namespaces: &[String], concurrency: u16,
     } else {
         namespaces.iter().map(|name| Some(name.as_str())).collect()
     };
-    let controllers = scopes.into_iter().map(|scope| {
-        let registries = control(Arc::clone(&context), scope, concurrency, shutdown.clone());
+    let (readers, writers): (Vec<_>, Vec<_>) = scopes.iter().map(|_| store::<Guarded>()).unzip();
+    let nodes = node_access::control(Arc::clone(&context), readers.clone(), shutdown.clone());
+    let controllers = scopes.into_iter().zip(readers).zip(writers).map(|((scope, reader), writer)| {
+        let store = (reader, writer);
+        let registries = control(Arc::clone(&context), scope, store, concurrency, shutdown.clone());
         let policies =
             garbage_collection_policy::control(Arc::clone(&context), scope, concurrency, shutdown.clone());
         join(registries, policies)
     });
-    join_all(controllers).await;
+    // On the heap: all the watches together make a large future.
+    Box::pin(join(join_all(controllers), nodes)).await;
 }
 
 /// Children are watched by label, and as metadata only: an event just says whose Registry to look at.
-async fn control(context: Arc<Context>, scope: Option<&str>, concurrency: u16, shutdown: Shutdown) {
+async fn control(
+    context: Arc<Context>,
+    scope: Option<&str>,
+    (reader, writer): (Store<Guarded>, Writer<Guarded>),
+    concurrency: u16,
+    shutdown: Shutdown,
+) {
     let client = &context.client;
-    let (reader, writer) = store::<Guarded>();
     context.metrics.report(reader.clone());
+    let of_nodes = Arc::clone(&context);
     let registries = watcher(api::<Guarded>(client, scope), watcher::Config::default())
         .default_backoff()
         .reflect(writer)
+        // After the store: who is woken finds there what has happened.
+        .inspect(move |_| of_nodes.nodes_concerned.notify_one())
         .applied_objects()
         .predicate_filter(predicates::generation, kube::runtime::PredicateConfig::default());
     let labelled = || watcher::Config::default().labels(names::REGISTRY_LABEL);
@@ -206,6 +220,8 @@ async fn reconcile(
             Ok(Action::await_change())
         }
     };
+    // Whatever it was about, the nodes may have to know: an address, a certificate.
+    context.nodes_concerned.notify_one();
     context.metrics.reconciled(started.elapsed());
     if outcome.is_ok() {
         context.failures.forget(guarded.meta().uid.as_deref().unwrap_or_default());

@@ -13,6 +13,9 @@ pub const FIELD_MANAGER: &str = "windlass";
 /// Field manager of what a garbage collection has counted in a Registry, which is written apart from the rest.
 pub const COUNTING_FIELD_MANAGER: &str = "windlass-garbage-collection";
 
+/// Field manager of what is told of nodes in a Registry, which is written apart from the rest as well.
+pub const NODE_ACCESS_FIELD_MANAGER: &str = "windlass-node-access";
+
 /// Field manager of what the agent of a node reports.
 pub const NODE_AGENT_FIELD_MANAGER: &str = "windlass-node-agent";
 
@@ -109,6 +112,23 @@ pub fn selector_text(registry: &str) -> String {
         selector(registry).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
 }
+
+/// Labels by which the `DaemonSet` of the agents selects their Pods. They can never change.
+#[must_use]
+pub fn node_agent_selector() -> BTreeMap<String, String> {
+    BTreeMap::from([(NAME_LABEL.to_owned(), NODE_AGENT.to_owned())])
+}
+
+/// Labels of all that is kept for the nodes.
+#[must_use]
+pub fn node_agent_labels() -> BTreeMap<String, String> {
+    let mut labels = node_agent_selector();
+    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+    labels
+}
+
+/// Label with the operating system of a node.
+pub const OS_LABEL: &str = "kubernetes.io/os";
 
 /// `ConfigMap` with config.yml.
 #[must_use]

@@ -52,6 +52,8 @@ no value that changes by itself.
 - `Stalled`: nothing will get better until somebody changes something; the message says what.
 - `StorageReady`: the volume is there.
 - `TLSReady`: the certificate is there and valid.
+- `NodeAccessReady`, only where `spec.nodeAccess` asks for it: every node of the cluster pulls from the registry. `Ready`
+  does not wait for it: a broken node is no fault of the Registry's. See [node access](node-access.md).
 
 ";
 

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,10 @@ use operator::api::registry::Registry;
 use operator::children::{Child, Kind};
 use operator::garbage_collection_policy;
 use operator::garbage_collection_policy::dereference::{self as garbage_collection, Collected};
+use operator::node_access;
+use operator::node_access::distribution::Distribution;
+use operator::node_access::settings::{Agent, Settings};
+use operator::node_access::validate::Stage;
 use operator::registry::build::{Built, build};
 use operator::registry::dereference::{Found, TokenIssuer};
 use operator::registry::validate::{Defaults, validate};
@@ -218,6 +223,72 @@ fn images_that_do_not_fit_are_not_cut_off_but_declared_unknown() {
         assert_eq!(written.images.len(), if expected { count } else { 0 });
         assert!(child.object.to_string().len() < 1024 * 1024);
     }
+}
+
+/// What the nodes of a cluster with k3s and plain containerd are told of the Registry `hub`.
+fn nodes() -> Built {
+    let settings = json!({
+        "hostnames": ["*"], "credentialProviderDirectory": "/opt/kubelet", "nodeSelector": {"pool": "workers"},
+        "tolerations": [{"operator": "Exists"}], "imagePullPolicy": "IfNotPresent",
+        "resources": {"requests": {"cpu": "5m"}}, "imagePullSecrets": [{"name": "pull"}],
+    });
+    let settings = Settings {
+        namespace: "windlass-system".to_owned(),
+        image: Some("registry.local/operator:1".to_owned()),
+        agent: Agent::parse(&settings.to_string()).unwrap(),
+    };
+    let plan = json!({"registries": [{"name": "team-a/hub", "hosts": [{"name": "hub.team-a.svc:5000"}],
+        "endpoints": ["https://10.96.0.7:5000"], "authorities": "..."}]});
+    let owner = OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "ServiceAccount".to_owned(),
+        name: "windlass-node-agent".to_owned(),
+        uid: "9".to_owned(),
+        ..OwnerReference::default()
+    };
+    let valid = node_access::validate::Valid {
+        settings: &settings,
+        owner: Some(owner.clone()),
+        stage: Stage::Working,
+        plan: serde_json::from_value(plan).unwrap(),
+        distributions: [Distribution::K3s, Distribution::Containerd].into(),
+        problems: BTreeMap::new(),
+        withheld: BTreeMap::new(),
+    };
+    node_access::build::build(&valid, &owner)
+}
+
+#[test]
+fn the_nodes_get_the_plan_and_the_agents_of_their_golden_file() {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/nodes/agents.yaml");
+    check(&case, &text(&nodes()));
+}
+
+#[test]
+fn an_agent_sees_no_more_of_its_node_than_the_runtimes_configuration() {
+    let pod = &nodes().children[1].object["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    for absent in ["hostNetwork", "hostPID", "hostIPC"] {
+        assert_eq!(pod.get(absent), None, "{absent}");
+    }
+    let security = &container["securityContext"];
+    assert_eq!(security.get("privileged"), None);
+    assert_eq!(security["allowPrivilegeEscalation"], false);
+    assert_eq!(security["readOnlyRootFilesystem"], true);
+    assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
+    let writable = container["volumeMounts"].as_array().unwrap().iter();
+    let writable: Vec<_> = writable.filter(|mount| mount.get("readOnly").is_none()).collect();
+    let paths: Vec<_> = writable.iter().map(|mount| mount["mountPath"].as_str().unwrap()).collect();
+    let certs = "/host/var/lib/rancher/k3s/agent/etc/containerd/certs.d";
+    assert_eq!(paths, ["/host/etc/containerd/certs.d", certs, "/host/opt/kubelet"]);
+}
+
+#[test]
+fn the_operator_understands_the_command_line_of_the_agents() {
+    let pod = &nodes().children[1].object["spec"]["template"]["spec"];
+    let arguments = pod["containers"][0]["args"].as_array().unwrap();
+    let known = ["node-agent", "--host=/host", "--credential-provider-directory=/opt/kubelet"];
+    assert_eq!(*arguments, known);
 }
 
 #[test]

@@ -20,13 +20,14 @@ pub mod status;
 use garbage_collection_policy::GarbageCollectionPolicy;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
+use node_access::NodeAccess;
 use registry::Registry;
 use serde_json::json;
 
 /// The custom resource definitions of this release, in the order in which they are printed.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [Registry::crd(), GarbageCollectionPolicy::crd()].map(with_unobserved_status).into()
+    [Registry::crd(), GarbageCollectionPolicy::crd(), NodeAccess::crd()].map(with_unobserved_status).into()
 }
 
 /// Gives a fresh object a status that says "not seen yet" (`observedGeneration: -1`). Without it, tools that follow

@@ -123,6 +123,9 @@ pub struct RegistrySpec {
         )
     )]
     pub hostnames: Vec<String>,
+    /// How the cluster's nodes find the registry, so that Pods run images from it.
+    #[serde(default)]
+    pub node_access: NodeAccessSettings,
     /// CPU and memory of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -365,6 +368,24 @@ pub enum ServiceType {
     NodePort,
     /// The same, and a load balancer outside the cluster.
     LoadBalancer,
+}
+
+/// How the cluster's nodes find the registry.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct NodeAccessSettings {
+    /// What the nodes are told.
+    #[serde(default)]
+    pub mode: NodeAccessMode,
+}
+
+/// What the nodes are told of a registry.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum NodeAccessMode {
+    /// Nothing: its name must resolve on the nodes, and their own authorities must have signed its certificate.
+    #[default]
+    None,
+    /// Under its names, where it is and whom to trust, in a file that the container runtime reads at each pull.
+    HostsFile,
 }
 
 /// Fragments that are merged last into the objects that the operator makes. Objects are merged field by field, lists of

@@ -17,6 +17,9 @@ pub const STALLED: &str = "Stalled";
 pub const STORAGE_READY: &str = "StorageReady";
 /// Condition: the server's certificate is there and valid.
 pub const TLS_READY: &str = "TLSReady";
+/// Condition, only where `spec.nodeAccess` asks for it: every node of the cluster pulls from the registry. It counts for
+/// none of the others, for a broken node is no fault of the Registry's.
+pub const NODE_ACCESS_READY: &str = "NodeAccessReady";
 
 /// What the operator has seen of a Registry. It holds no value that changes by itself, so that nothing is written
 /// while nothing happens.
@@ -26,7 +29,7 @@ pub struct RegistryStatus {
     /// Generation of the spec that this status is about; -1 until the operator has seen the object.
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
-    /// `Ready`, `Reconciling`, `Stalled`, `StorageReady` and `TLSReady`.
+    /// `Ready`, `Reconciling`, `Stalled`, `StorageReady` and `TLSReady`; `NodeAccessReady` where it is asked for.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -54,6 +57,9 @@ pub struct RegistryStatus {
     /// What lies in the volume; absent until a garbage collection has counted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageStatus>,
+    /// How many nodes pull from the registry; absent unless `spec.nodeAccess` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_access: Option<NodeAccessSummary>,
     /// Objects that `spec.overrides` and `spec.config` change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overridden: Vec<String>,
@@ -72,6 +78,7 @@ impl Default for RegistryStatus {
             version: None,
             certificate: None,
             storage: None,
+            node_access: None,
             overridden: Vec::new(),
         }
     }
@@ -101,6 +108,31 @@ pub struct StorageStatus {
     pub used: String,
     /// When they were counted.
     pub counted: Time,
+}
+
+/// What the nodes make of a registry.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeAccessSummary {
+    /// Number of nodes that reach the registry through what was written.
+    pub ready: u32,
+    /// Number of nodes that should.
+    pub desired: u32,
+    /// The first ten nodes that do not, in the order of their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<FailingNode>,
+}
+
+/// A node that does not reach a registry.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailingNode {
+    /// Name of the node.
+    pub node: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
 }
 
 /// Why a condition is as it is: one word for the condition, the Event and the metric.
@@ -174,6 +206,18 @@ pub enum Reason {
     StorageClassNotFound,
     /// TLS is disabled.
     Disabled,
+    /// Every node pulls from the registry.
+    NodesReady,
+    /// Nodes have not reported yet.
+    NodesPending,
+    /// Nodes cannot pull from the registry; `status.nodeAccess.failing` says which.
+    NodesFailing,
+    /// The operator was installed without the agent that looks after nodes.
+    NodeAgentMissing,
+    /// An older Registry has the same name in `spec.hostnames`.
+    HostnameTaken,
+    /// The nodes are told of so many registries already that one more does not fit.
+    PlanTooLarge,
 }
 
 impl fmt::Display for Reason {

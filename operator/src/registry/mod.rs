@@ -176,7 +176,7 @@ async fn rejected(
 
 /// Writes the status and, if the Registry's state has changed, an Event.
 async fn publish(registry: &Registry, status: &RegistryStatus, context: &Context) -> Result<(), Error> {
-    if registry.status.as_ref() != Some(status) {
+    if registry.status.as_ref().map(status::own) != Some(status::own(status)) {
         status::write(&context.client, &registry.metadata, status).await.map_err(Error::Status)?;
     }
     let state = |status: &RegistryStatus| {

@@ -20,8 +20,8 @@ use super::validate::server_config::PORT;
 use super::validate::{Certificate, Valid};
 use crate::api::registry::Registry;
 use crate::api::status::{
-    CertificateStatus, READY, RECONCILING, Reason, RegistryStatus, STALLED, STORAGE_READY, StorageStatus,
-    TLS_READY,
+    CertificateStatus, NODE_ACCESS_READY, READY, RECONCILING, Reason, RegistryStatus, STALLED, STORAGE_READY,
+    StorageStatus, TLS_READY,
 };
 use crate::children::Kind;
 use crate::{apply, conditions, names, quantity};
@@ -72,7 +72,16 @@ pub fn unreadable(metadata: &ObjectMeta, problem: &Problem, now: Timestamp) -> R
     RegistryStatus { observed_generation: generation, conditions: conditions.into(), ..unknown }
 }
 
-/// Writes `status` to the object that has `metadata`, all but [`RegistryStatus::storage`].
+/// What of `status` is for this module to write. Whoever writes a field owns it: what a garbage collection has counted
+/// and what is known of nodes are others'.
+#[must_use]
+pub fn own(status: &RegistryStatus) -> RegistryStatus {
+    let mut own = RegistryStatus { storage: None, node_access: None, ..status.clone() };
+    own.conditions.retain(|condition| condition.type_ != NODE_ACCESS_READY);
+    own
+}
+
+/// Writes [`own`] of `status` to the object that has `metadata`.
 ///
 /// # Errors
 /// The API server's.
@@ -81,9 +90,7 @@ pub async fn write(
     metadata: &ObjectMeta,
     status: &RegistryStatus,
 ) -> Result<(), kube::Error> {
-    // Whoever writes a field owns it, and the storage is not ours.
-    let own = RegistryStatus { storage: None, ..status.clone() };
-    apply::status::<Registry>(client, metadata, &json!(own), names::FIELD_MANAGER).await
+    apply::status::<Registry>(client, metadata, &json!(own(status)), names::FIELD_MANAGER).await
 }
 
 /// Writes what a garbage collection has counted to the Registry that has `metadata`.

@@ -1,6 +1,6 @@
 //! A cluster in memory: just enough of an API server for a reconcile to read and write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +22,8 @@ struct State {
     writes: Vec<String>,
     events: Vec<String>,
     failures: BTreeMap<String, u16>,
+    /// Who has applied which fields of a status, by path.
+    owned: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
     clock: String,
     version: u64,
 }
@@ -112,7 +114,7 @@ impl Cluster {
                 state.events.push(body["reason"].as_str().unwrap().to_owned());
                 (201, body)
             }
-            method => state.write(&method, path, &body),
+            method => state.write(&method, path, parts.uri.query().unwrap_or_default(), &body),
         };
         Response::builder().status(code).body(Full::from(answer.to_string())).unwrap()
     }
@@ -145,6 +147,31 @@ impl State {
         json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
     }
 
+    /// The status after `manager` has applied `applied`: what it leaves out of what it had is gone, what others have stays.
+    fn status(&mut self, path: &str, manager: &str, before: &Value, applied: &Value) -> Value {
+        let owned = self.owned.entry(path.to_owned()).or_default();
+        let had =
+            owned.insert(manager.to_owned(), fields(applied).into_iter().map(|(field, _)| field).collect());
+        let of_others =
+            |field: &String| owned.iter().any(|(other, fields)| other != manager && fields.contains(field));
+        let stays = |field: &String| match &had {
+            Some(had) => of_others(field) || !had.contains(field),
+            // What a test has put there is taken for the work of the one who writes most.
+            None => of_others(field) || manager != "windlass",
+        };
+        let mut after = fields(applied);
+        let kept = fields(before).into_iter().filter(|(field, _)| stays(field));
+        let kept: Vec<_> =
+            kept.filter(|(field, _)| !after.iter().any(|(applied, _)| applied == field)).collect();
+        after.extend(kept);
+        let (conditions, rest): (Vec<_>, Vec<_>) =
+            after.into_iter().partition(|(field, _)| field.starts_with("condition "));
+        let mut status: Map<String, Value> = rest.into_iter().collect();
+        let conditions = conditions.into_iter().map(|(_, condition)| condition).collect();
+        status.insert("conditions".to_owned(), conditions);
+        Value::Object(status)
+    }
+
     fn create(&mut self, kind: &str, mut object: Value) -> (u16, Value) {
         let path = format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap());
         self.writes.push(format!("POST {path}"));
@@ -162,7 +189,7 @@ impl State {
         (201, object)
     }
 
-    fn write(&mut self, method: &Method, path: &str, body: &Value) -> (u16, Value) {
+    fn write(&mut self, method: &Method, path: &str, query: &str, body: &Value) -> (u16, Value) {
         self.writes.push(format!("{method} {path}"));
         if let Some(code) = self.failures.get(path) {
             return failure(*code);
@@ -178,8 +205,8 @@ impl State {
         merge(&mut after, body.as_object().unwrap());
         let mut after = Value::Object(after);
         if is_status {
-            // Its one writer owns all of it, so what it leaves out is gone.
-            after["status"] = body["status"].clone();
+            let before = before.as_ref().map(|object| object["status"].clone()).unwrap_or_default();
+            after["status"] = self.status(path, manager(query), &before, &body["status"]);
         }
         if path.starts_with("services/") {
             after["spec"]["clusterIP"] = json!("10.96.0.7");
@@ -192,6 +219,19 @@ impl State {
         }
         (200, after)
     }
+}
+
+/// The text of `query` that says who writes.
+fn manager(query: &str) -> &str {
+    query.split('&').find_map(|pair| pair.strip_prefix("fieldManager=")).unwrap_or_default()
+}
+
+/// The fields of a status, and its conditions, each under a name of its own.
+fn fields(status: &Value) -> Vec<(String, Value)> {
+    let of_status = status.as_object().into_iter().flatten().filter(|(field, _)| *field != "conditions");
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let conditions = conditions.map(|one| (format!("condition {}", one["type"]), one.clone()));
+    of_status.map(|(field, value)| (field.clone(), value.clone())).chain(conditions).collect()
 }
 
 /// The paths of this namespace are `kind` or `kind/name`; others are lists of all namespaces.

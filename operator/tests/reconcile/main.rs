@@ -4,6 +4,7 @@
 
 mod cluster;
 mod garbage_collection;
+mod node_access;
 
 use std::time::Duration;
 
@@ -12,9 +13,11 @@ use kube::runtime::events::{Recorder, Reporter};
 use operator::api::registry::Registry;
 use operator::context::{Context, Failures};
 use operator::metrics::Metrics;
+use operator::node_access::settings::Settings;
 use operator::registry::validate::Defaults;
 use operator::registry::{Error, reconcile};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 const REGISTRY: &str = "registries/hub";
 const GOOD_USERS: &str =
@@ -61,7 +64,10 @@ impl Stage {
 
     /// The reason of the condition `Ready`.
     fn reason(&self) -> String {
-        self.cluster.get(REGISTRY).unwrap()["status"]["conditions"][0]["reason"].as_str().unwrap().to_owned()
+        let status = self.cluster.get(REGISTRY).unwrap()["status"].clone();
+        let conditions = status["conditions"].as_array().unwrap();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+        ready["reason"].as_str().unwrap().to_owned()
     }
 
     fn change_spec(&self, fields: &Value) {
@@ -82,6 +88,8 @@ fn context(cluster: &Cluster) -> Context {
         client,
         defaults: Defaults { server_image: "r/s:1".to_owned(), cluster_domain: "cluster.local".to_owned() },
         resync: Duration::from_secs(600),
+        node_access: Settings::default(),
+        nodes_concerned: Notify::new(),
         metrics: Metrics::default(),
         failures: Failures::default(),
     }

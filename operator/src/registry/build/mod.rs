@@ -67,6 +67,6 @@ fn overridden(kind: Kind, name: String, object: &impl Serialize, fragment: Optio
 }
 
 /// Nothing for an empty list or map: the API server drops it, and what is built must equal what comes back.
-fn filled<T: Default + PartialEq>(value: T) -> Option<T> {
+pub(crate) fn filled<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
