@@ -191,7 +191,7 @@ mod tests {
         let kubernetes = open(&path);
         let identity = kubernetes.verify(&key.signs(&claims())).unwrap();
         assert_eq!(identity.user.as_deref(), Some("system:serviceaccount:team-a:builder"));
-        assert_eq!(identity.service_account(), Some(("team-a", "builder")));
+        assert_eq!(identity.service_account(), Some(("team-a", Some("builder"))));
         let groups = ["system:serviceaccounts", "system:serviceaccounts:team-a", "system:authenticated"];
         assert_eq!(identity.groups, groups);
         assert!(kubernetes.verify(&key.signs(&with("aud", json!(AUDIENCE)))).is_some());
@@ -214,6 +214,7 @@ mod tests {
             ("not begun", key.signs(&with("nbf", json!(time(120))))),
             ("no subject", key.signs(&without("sub"))),
             ("no ServiceAccount", key.signs(&with("sub", json!("system:node:n1")))),
+            ("all of a namespace", key.signs(&with("sub", json!("system:serviceaccounts:team-a")))),
             ("half a ServiceAccount", key.signs(&with("sub", json!("system:serviceaccount:team-a")))),
             ("no signature", format!("{content}.")),
             ("another's signature", format!("{content}.{}", signature.chars().rev().collect::<String>())),

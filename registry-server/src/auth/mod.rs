@@ -10,12 +10,14 @@ use crate::types::RepositoryName;
 mod followed;
 mod htpasswd;
 mod kubernetes;
+pub mod pull_secrets;
 mod rules;
 mod verified;
 
 pub use htpasswd::is_valid_user;
 use htpasswd::{Htpasswd, Overloaded};
 use kubernetes::Kubernetes;
+use pull_secrets::PullSecrets;
 pub use rules::Error as RuleError;
 use rules::Rules;
 
@@ -49,6 +51,16 @@ impl Credentials {
             Self::Bearer(token) => Some(token),
         }
     }
+
+    /// The password of a pull secret that they are, if they are one. The name beside it does not matter either.
+    fn pull_secret(&self) -> Option<&str> {
+        match self {
+            Self::Basic { password, .. } => {
+                Some(password.as_str()).filter(|password| pull_secrets::is_one(password))
+            }
+            Self::Bearer(_) => None,
+        }
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -74,23 +86,45 @@ pub struct Identity {
 /// What the names of all `ServiceAccount`s begin with. No user of a password file has such a name: a colon ends it there.
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
+/// What the groups of all `ServiceAccount`s of a namespace begin with, and the users that stand for all of them.
+const SERVICE_ACCOUNTS: &str = "system:serviceaccounts:";
+
 impl Identity {
     /// The `ServiceAccount` of the given name, with the groups that Kubernetes puts it in; `None` if it is none's name.
     fn of_service_account(user: &str) -> Option<Self> {
         let mut identity = Self { user: Some(user.to_owned()), groups: Vec::new() };
-        let (namespace, _) = identity.service_account()?;
-        identity.groups = vec![
-            "system:serviceaccounts".to_owned(),
-            format!("system:serviceaccounts:{namespace}"),
-            "system:authenticated".to_owned(),
-        ];
+        let (namespace, _) = identity.service_account().filter(|(_, name)| name.is_some())?;
+        identity.groups = groups(namespace);
         Some(identity)
     }
 
-    /// Namespace and name of the `ServiceAccount` that the user is.
-    fn service_account(&self) -> Option<(&str, &str)> {
-        self.user.as_deref()?.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')
+    /// Whoever runs in a namespace and pulls: one of its `ServiceAccount`s, it is not known which.
+    fn of_puller(namespace: &str) -> Self {
+        Self { user: Some(format!("{SERVICE_ACCOUNTS}{namespace}")), groups: groups(namespace) }
     }
+
+    /// Namespace and name of the `ServiceAccount` that the user is; no name for one that is only known to be in the
+    /// namespace.
+    fn service_account(&self) -> Option<(&str, Option<&str>)> {
+        let user = self.user.as_deref()?;
+        if let Some(namespace) = user.strip_prefix(SERVICE_ACCOUNTS) {
+            return Some((namespace, None));
+        }
+        let (namespace, name) = user.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')?;
+        Some((namespace, Some(name)))
+    }
+
+    /// Whether it may never do anything but pull, whatever rules grant: its password lies in every namespace that asked
+    /// for it, for many to read.
+    fn only_pulls(&self) -> bool {
+        matches!(self.service_account(), Some((_, None)))
+    }
+}
+
+/// The groups that Kubernetes puts the `ServiceAccount`s of a namespace in.
+fn groups(namespace: &str) -> Vec<String> {
+    let own = format!("{SERVICE_ACCOUNTS}{namespace}");
+    vec!["system:serviceaccounts".to_owned(), own, "system:authenticated".to_owned()]
 }
 
 /// Why a request may not go on.
@@ -113,6 +147,9 @@ pub enum Error {
     /// The cluster's keys cannot be read.
     #[error(transparent)]
     Kubernetes(#[from] kubernetes::Error),
+    /// The pull secrets cannot be read.
+    #[error(transparent)]
+    PullSecrets(#[from] pull_secrets::Error),
     /// A rule cannot be meant.
     #[error("access.{0}")]
     Rules(#[from] RuleError),
@@ -123,6 +160,7 @@ pub enum Error {
 pub struct Auth {
     htpasswd: Option<Htpasswd>,
     kubernetes: Option<Kubernetes>,
+    pull_secrets: Option<PullSecrets>,
     /// Nothing when nobody is asked who they are.
     challenge: Option<String>,
     rules: Rules,
@@ -136,13 +174,15 @@ impl Auth {
     /// a password of its own.)
     pub fn new(config: &Config) -> Result<Self, Error> {
         let rules = rules(config)?;
-        let config::Auth { htpasswd, kubernetes } = &config.auth;
-        let realm = htpasswd.as_ref().map(|settings| settings.realm.as_str());
-        let realm = realm.or_else(|| kubernetes.as_ref().map(|settings| settings.audience.as_str()));
+        let config::Auth { htpasswd, kubernetes, pullsecrets } = &config.auth;
         Ok(Self {
-            challenge: realm.map(|realm| format!("Basic realm={}", quoted(realm))),
+            challenge: realm(&config.auth).map(|realm| format!("Basic realm={}", quoted(realm))),
             htpasswd: htpasswd.as_ref().map(|settings| Htpasswd::open(&settings.path)).transpose()?,
             kubernetes: kubernetes.as_ref().map(Kubernetes::open).transpose()?,
+            pull_secrets: pullsecrets
+                .as_ref()
+                .map(|settings| PullSecrets::open(&settings.path))
+                .transpose()?,
             rules,
         })
     }
@@ -159,6 +199,9 @@ impl Auth {
         };
         if let (Some(kubernetes), Some(token)) = (&self.kubernetes, credentials.token()) {
             return kubernetes.verify(token).ok_or(Denial::Unauthenticated);
+        }
+        if let (Some(secrets), Some(password)) = (&self.pull_secrets, credentials.pull_secret()) {
+            return secrets.verify(password).ok_or(Denial::Unauthenticated);
         }
         let (Some(htpasswd), Credentials::Basic { user, password }) = (&self.htpasswd, credentials) else {
             return Err(Denial::Unauthenticated);
@@ -234,7 +277,7 @@ fn rules(config: &Config) -> Result<Rules, RuleError> {
         return Err(RuleError { field: "rules".to_owned(), reason: reason.to_owned() });
     }
     if all.is_empty() {
-        let is_open = config.auth.htpasswd.is_none();
+        let is_open = realm(&config.auth).is_none();
         let everyone = if is_open { SubjectKind::Anonymous } else { SubjectKind::Authenticated };
         all.push(everywhere(everyone, &[Pull, Push, Delete, List]));
     }
@@ -242,6 +285,13 @@ fn rules(config: &Config) -> Result<Rules, RuleError> {
         all.push(everywhere(SubjectKind::Anonymous, &[Pull, List]));
     }
     Rules::compile(&all)
+}
+
+/// The name of what is protected; nothing if everyone is let in.
+fn realm(auth: &config::Auth) -> Option<&str> {
+    let realm = auth.htpasswd.as_ref().map(|settings| settings.realm.as_str());
+    let realm = realm.or_else(|| auth.kubernetes.as_ref().map(|settings| settings.audience.as_str()));
+    realm.or_else(|| auth.pullsecrets.as_ref().map(|_| "Registry"))
 }
 
 /// A quoted string (RFC 9110 §5.6.4) of ASCII only, which is all that every client reads.
@@ -278,7 +328,7 @@ mod tests {
     fn auth(file: &tempfile::NamedTempFile, anonymous: Anonymous) -> Auth {
         let htpasswd = config::Htpasswd { realm: "Our \"realm\"".into(), path: file.path().into() };
         Auth::new(&Config {
-            auth: config::Auth { htpasswd: Some(htpasswd), kubernetes: None },
+            auth: config::Auth { htpasswd: Some(htpasswd), ..config::Auth::default() },
             access: config::Access { anonymous, rules: Vec::new() },
             ..Config::default()
         })
@@ -338,9 +388,25 @@ mod tests {
     fn tokens_of_a_whole_cluster_need_rules() {
         let kubernetes =
             config::Kubernetes { issuer: "i".into(), audience: "a".into(), jwks: "/keys".into() };
-        let auth = config::Auth { htpasswd: None, kubernetes: Some(kubernetes) };
+        let auth = config::Auth { kubernetes: Some(kubernetes), ..config::Auth::default() };
         let error = check(&Config { auth, ..Config::default() }).unwrap_err();
         assert!(error.to_string().starts_with("rules: auth.kubernetes needs some"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_looks_like_a_pull_secret_is_never_compared_with_the_passwords_of_users() {
+        let mut users = tempfile::NamedTempFile::new().unwrap();
+        let password = format!("{}guessed", pull_secrets::PREFIX);
+        writeln!(users, "ann:{}", bcrypt::hash(&password, 4).unwrap()).unwrap();
+        let known = tempfile::NamedTempFile::new().unwrap();
+        let pullsecrets = Some(config::PullSecrets { path: known.path().into() });
+        let htpasswd = Some(config::Htpasswd { realm: "r".into(), path: users.path().into() });
+        for (pullsecrets, is_right) in [(pullsecrets, false), (None, true)] {
+            let auth = config::Auth { htpasswd: htpasswd.clone(), pullsecrets, kubernetes: None };
+            let auth = Auth::new(&Config { auth, ..Config::default() }).unwrap();
+            let caller = auth.authenticate(Some(&basic("ann", &password))).await;
+            assert_eq!(caller.is_ok(), is_right);
+        }
     }
 
     #[test]
@@ -361,8 +427,10 @@ mod tests {
     #[test]
     fn a_missing_password_file_is_an_error_that_names_it() {
         let htpasswd = config::Htpasswd { realm: "r".into(), path: "/nonexistent/htpasswd".into() };
-        let config =
-            Config { auth: config::Auth { htpasswd: Some(htpasswd), kubernetes: None }, ..Config::default() };
+        let config = Config {
+            auth: config::Auth { htpasswd: Some(htpasswd), ..config::Auth::default() },
+            ..Config::default()
+        };
         assert_eq!(Auth::new(&config).unwrap_err().to_string(), "read password file /nonexistent/htpasswd");
     }
 }

@@ -93,8 +93,11 @@ impl Rules {
     }
 
     fn applying(&self, caller: &Identity, right: Right) -> impl Iterator<Item = &Rule> {
+        let is_capped = caller.only_pulls() && right != Right::Pull;
         self.rules.iter().filter(move |rule| {
-            rule.rights.contains(&right) && rule.subjects.iter().any(|subject| is_about(subject, caller))
+            !is_capped
+                && rule.rights.contains(&right)
+                && rule.subjects.iter().any(|subject| is_about(subject, caller))
         })
     }
 
@@ -188,13 +191,13 @@ fn check(subject: &Subject) -> Result<(), &'static str> {
 }
 
 fn is_about(subject: &Subject, caller: &Identity) -> bool {
-    let is = |asked: &Option<String>, actual: &str| asked.as_deref().is_none_or(|asked| asked == actual);
+    let is = |asked: &Option<String>, actual: Option<&str>| asked.is_none() || asked.as_deref() == actual;
     match subject.kind {
         SubjectKind::User => caller.user.is_some() && caller.user == subject.name,
         SubjectKind::Group => subject.name.as_ref().is_some_and(|name| caller.groups.contains(name)),
-        SubjectKind::ServiceAccount => caller
-            .service_account()
-            .is_some_and(|(namespace, name)| is(&subject.namespace, namespace) && is(&subject.name, name)),
+        SubjectKind::ServiceAccount => caller.service_account().is_some_and(|(namespace, name)| {
+            is(&subject.namespace, Some(namespace)) && is(&subject.name, name)
+        }),
         SubjectKind::Authenticated => caller.user.is_some(),
         SubjectKind::Anonymous => true,
     }
@@ -235,7 +238,7 @@ fn filled_in(parts: &[Part], caller: &Identity) -> Option<String> {
     let value = |variable: Variable| match variable {
         Variable::User => caller.user.as_deref(),
         Variable::Namespace => account.map(|(namespace, _)| namespace),
-        Variable::ServiceAccount => account.map(|(_, name)| name),
+        Variable::ServiceAccount => account.and_then(|(_, name)| name),
     };
     let filled = parts.iter().map(|part| match part {
         Part::Text(text) => Some(text.clone()),
@@ -314,6 +317,38 @@ mod tests {
             );
         }
         assert!(rules.grant_everywhere(&ann, Pull) && !rules.grant_everywhere(&bob, Pull));
+    }
+
+    #[test]
+    fn a_puller_is_any_service_account_of_its_namespace_and_only_pulls() {
+        use Right::{Delete, List, Pull, Push};
+        let all = [Pull, Push, Delete, List];
+        let rule = |subject: Value, repository: &str| json!({"subjects": [subject], "repositories": [repository], "actions": ["pull", "push", "delete", "list"]});
+        let account = |namespace: &str| json!({"kind": "ServiceAccount", "namespace": namespace});
+        let rows = [
+            (rule(account("team-a"), "**"), true),
+            (rule(account("team-b"), "**"), false),
+            (rule(json!({"kind": "ServiceAccount"}), "{namespace}/**"), true),
+            (rule(json!({"kind": "ServiceAccount"}), "team-b/**"), false),
+            (rule(json!({"kind": "ServiceAccount"}), "{namespace}/{serviceaccount}"), false),
+            (rule(json!({"kind": "ServiceAccount", "namespace": "team-a", "name": "builder"}), "**"), false),
+            (rule(json!({"kind": "ServiceAccount", "name": "builder"}), "**"), false),
+            (rule(json!({"kind": "Group", "name": "system:serviceaccounts"}), "**"), true),
+            (rule(json!({"kind": "Group", "name": "system:serviceaccounts:team-a"}), "**"), true),
+            (rule(json!({"kind": "Group", "name": "system:serviceaccounts:team-b"}), "**"), false),
+            (rule(json!({"kind": "Group", "name": "system:authenticated"}), "**"), true),
+            (rule(json!({"kind": "Authenticated"}), "**"), true),
+            (rule(json!({"kind": "Authenticated"}), "{user}/**"), false),
+            (rule(json!({"kind": "Anonymous"}), "**"), true),
+        ];
+        let puller = Identity::of_puller("team-a");
+        let own = "team-a/app".parse().unwrap();
+        for (rule, pulls) in rows {
+            let rules = rules(&json!([rule])).unwrap();
+            let granted = all.map(|right| rules.grant(&puller, right, Some(&own)));
+            assert_eq!(granted, [pulls, false, false, false], "{rule}");
+            assert!(!rules.grant_everywhere(&puller, Push), "{rule}");
+        }
     }
 
     #[test]

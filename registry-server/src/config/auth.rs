@@ -15,6 +15,9 @@ pub struct Auth {
     /// nothing but what `access.rules` grant, which must not be empty then. Our own: CNCF distribution does not start with
     /// it.
     pub kubernetes: Option<Kubernetes>,
+    /// Passwords of pull secrets, with any user name: they may pull and nothing else. Without `access.rules` they may pull
+    /// everything. Our own: CNCF distribution does not start with it.
+    pub pullsecrets: Option<PullSecrets>,
 }
 
 /// A cluster whose `ServiceAccount`s are known by the tokens that it signs. It is never asked.
@@ -27,6 +30,17 @@ pub struct Kubernetes {
     /// Path of the cluster's public keys as a JWK set (RFC 7517), which `kubectl get --raw /openid/v1/jwks` prints. It must
     /// exist at the start; changes to it are taken up within about a second.
     pub jwks: PathBuf,
+}
+
+/// Passwords that namespaces of a cluster pull with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct PullSecrets {
+    /// Path of a file with lines `namespace:hash`, the hash being the SHA-256 of a password in hexadecimal digits; a
+    /// namespace may have several. Rules know who gives one as a `ServiceAccount` of the namespace without a name. Each
+    /// password must begin with `windlass_pull_` and go on with at least 128 random bits, for such a hash would not
+    /// protect one that can be guessed. The file must exist at the start; changes to it are taken up within about a
+    /// second.
+    pub path: PathBuf,
 }
 
 /// A password file as Apache's `htpasswd -B` writes it.

@@ -82,7 +82,7 @@ mod tests {
             access: Access { anonymous: Anonymous::Pull, rules: Vec::new() },
             auth: Auth {
                 htpasswd: Some(Htpasswd { realm: "Registry".into(), path: "/h".into() }),
-                kubernetes: None,
+                ..Auth::default()
             },
             http: Http {
                 draintimeout: std::time::Duration::from_secs(90),

@@ -168,7 +168,7 @@ health:
                 Config {
                     auth: Auth {
                         htpasswd: Some(Htpasswd { realm: "true".into(), path: "/h".into() }),
-                        kubernetes: None,
+                        ..Auth::default()
                     },
                     ..Config::default()
                 },

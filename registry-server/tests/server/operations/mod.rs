@@ -5,6 +5,7 @@ mod auth;
 mod health;
 mod logs;
 mod prefix;
+mod pull_secrets;
 mod pulls;
 mod shutdown;
 mod tls;
