@@ -1,4 +1,5 @@
-//! kstatus, by which Flux and others read the state of any object, and what it asks of ours.
+//! kstatus, by which Flux and others read the state of any object, and what it asks of ours; and that Argo CD reads the
+//! same there.
 //!
 //! The rules are those of `pkg/kstatus/status` in kubernetes-sigs/cli-utils.
 
@@ -9,13 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::ensure;
 use futures::StreamExt;
+use futures::stream::select_all;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
+use operator::api::garbage_collection_policy::GarbageCollectionPolicy;
 use operator::api::registry::Registry;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use crate::argocd;
 use crate::namespace::Namespace;
 
 /// What tools take an object for.
@@ -50,7 +54,7 @@ pub fn kstatus(object: &Value) -> Kstatus {
     }
 }
 
-/// Every state of every Registry of a namespace, in the order in which they came.
+/// Every state of every Registry and policy of a namespace, in the order in which they came.
 pub struct Recorder {
     states: Arc<Mutex<Vec<Value>>>,
     task: JoinHandle<()>,
@@ -66,10 +70,12 @@ impl Recorder {
     /// Records from now on.
     #[must_use]
     pub fn start(namespace: &Namespace) -> Self {
-        let resource = ApiResource::erase::<Registry>(&());
-        let api = Api::<DynamicObject>::namespaced_with(namespace.client.clone(), &namespace.name, &resource);
+        let resources =
+            [ApiResource::erase::<Registry>(&()), ApiResource::erase::<GarbageCollectionPolicy>(&())];
+        let apis = resources
+            .map(|resource| Api::namespaced_with(namespace.client.clone(), &namespace.name, &resource));
         let states = Arc::new(Mutex::new(Vec::new()));
-        let task = tokio::spawn(record(api, Arc::clone(&states)));
+        let task = tokio::spawn(record(apis.into(), Arc::clone(&states)));
         Self { states, task }
     }
 
@@ -85,8 +91,10 @@ impl Recorder {
     }
 }
 
-async fn record(api: Api<DynamicObject>, states: Arc<Mutex<Vec<Value>>>) {
-    let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+async fn record(apis: Vec<Api<DynamicObject>>, states: Arc<Mutex<Vec<Value>>>) {
+    let watches =
+        apis.into_iter().map(|api| watcher(api, watcher::Config::default()).default_backoff().boxed());
+    let mut events = pin!(select_all(watches));
     while let Some(event) = events.next().await {
         if let Ok(Event::Apply(object) | Event::InitApply(object)) = event {
             let state = serde_json::to_value(object).unwrap_or_default();
@@ -96,7 +104,7 @@ async fn record(api: Api<DynamicObject>, states: Arc<Mutex<Vec<Value>>>) {
 }
 
 /// The rules that `states` break, a paragraph each.
-fn violations(states: &[Value]) -> String {
+pub(crate) fn violations(states: &[Value]) -> String {
     let mut text = String::new();
     let mut previous = BTreeMap::new();
     for state in states {
@@ -132,6 +140,10 @@ fn of_state(state: &Value) -> Vec<String> {
         kstatus(state) != Kstatus::Current || is("Ready", "True"),
         "tools take for current only what is ready",
     );
+    match argocd::health(state) {
+        Ok(health) => rule(health.status.agrees(kstatus(state)), "Argo CD takes it for what kstatus does"),
+        Err(error) => rule(false, &format!("{error:#}")),
+    }
     for condition in conditions(state) {
         let type_ = condition["type"].as_str().unwrap_or_default();
         let reason = condition["reason"].as_str().unwrap_or_default();
@@ -155,6 +167,11 @@ fn of_state(state: &Value) -> Vec<String> {
 fn of_change(before: &Value, after: &Value) -> Vec<String> {
     let observed = |state: &Value| state["status"]["observedGeneration"].as_i64();
     let mut broken = Vec::new();
+    // A watch that begins anew tells the same state again.
+    let is_written = before["metadata"]["resourceVersion"] != after["metadata"]["resourceVersion"];
+    if is_written && content(before) == content(after) {
+        broken.push("nothing is written while nothing changes".to_owned());
+    }
     if observed(after) < observed(before) {
         broken.push("observedGeneration never goes back".to_owned());
     }
@@ -167,6 +184,15 @@ fn of_change(before: &Value, after: &Value) -> Vec<String> {
         }
     }
     broken
+}
+
+/// An object without what every write changes.
+fn content(state: &Value) -> Value {
+    let mut content = state.clone();
+    if let Some(metadata) = content["metadata"].as_object_mut() {
+        metadata.retain(|field, _| field != "resourceVersion" && field != "managedFields");
+    }
+    content
 }
 
 fn conditions(object: &Value) -> impl Iterator<Item = &Value> {
@@ -224,12 +250,19 @@ mod tests {
     fn each_broken_rule_is_named() {
         let mut late = state(2, &[("Ready", "True")]);
         late["status"]["conditions"][0]["lastTransitionTime"] = json!("2026-01-01T00:00:01Z");
+        let versioned = |version: &str| {
+            let mut ready = state(2, &[("Ready", "True")]);
+            ready["metadata"]["resourceVersion"] = json!(version);
+            ready
+        };
         let mut wordless = state(2, &[("Ready", "False")]);
         wordless["status"]["conditions"][0]["reason"] = json!("not one word");
         let mut stale = state(2, &[("Ready", "True")]);
         stale["status"]["conditions"][0]["observedGeneration"] = json!(1);
         for (states, rule) in [
             (vec![json!({"metadata": {"generation": 1}})], "never missing"),
+            (vec![json!({"metadata": {"generation": 1}})], "Argo CD"),
+            (vec![json!({})], "health.lua"),
             (vec![state(3, &[("Ready", "False")])], "what is to come"),
             (vec![state(2, &[("Ready", "False"), ("Reconciling", "True"), ("Stalled", "True")])], "at work"),
             (vec![state(2, &[("Ready", "True"), ("Stalled", "True")])], "is not stuck"),
@@ -239,6 +272,7 @@ mod tests {
             (vec![stale], "about the generation"),
             (vec![state(2, &[("Ready", "True")]), state(1, &[("Ready", "True")])], "never goes back"),
             (vec![state(2, &[("Ready", "True")]), late], "keeps its time"),
+            (vec![versioned("1"), versioned("2")], "nothing is written"),
         ] {
             let broken = violations(&states);
             assert!(broken.contains(rule), "{rule:?} is not in {broken:?}");

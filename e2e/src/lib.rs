@@ -6,6 +6,7 @@
 //!
 //! The operator is installed before the tests run, by `e2e/install`.
 
+pub mod argocd;
 pub mod cluster;
 mod explain;
 pub mod forward;

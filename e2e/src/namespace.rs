@@ -48,7 +48,7 @@ pub type Outcome = Result<(), Failure>;
 
 /// Runs `body` in a new namespace and deletes that.
 ///
-/// Every status that a Registry has there meanwhile must follow the rules of [`kstatus`].
+/// Every status that a Registry or a policy has there meanwhile must follow the rules of [`kstatus`].
 ///
 /// # Errors
 /// What `body` returns or panics with, together with the state of the namespace. With `WINDLASS_KEEP` set, the namespace

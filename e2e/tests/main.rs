@@ -1,5 +1,7 @@
 //! What Windlass does on a real cluster: a file for each behaviour. Run by `make e2e`.
 
+mod apply;
+mod argocd;
 mod bad_input;
 mod certificate_rotation;
 mod chart;

@@ -1,0 +1,2 @@
+obj.spec.readOnly = true
+return obj

@@ -1,0 +1,2 @@
+obj.spec.readOnly = false
+return obj
