@@ -117,8 +117,11 @@ mod tests {
     use crate::kstatus::{Kstatus, kstatus, violations};
     use jiff::Timestamp;
     use operator::api::garbage_collection_policy::GarbageCollectionPolicy;
+    use operator::api::node_access::NodeAccessStatus;
     use operator::api::registry::Registry;
+    use operator::api::status::READY;
     use operator::children::Kind;
+    use operator::conditions::Verdict;
     use operator::garbage_collection_policy::dereference as collection;
     use operator::garbage_collection_policy::problem::Problem as PolicyProblem;
     use operator::garbage_collection_policy::status as policy_status;
@@ -283,9 +286,26 @@ mod tests {
         ]
     }
 
+    /// The same for a node, of which its agent only says whether it is ready.
+    fn nodes() -> Vec<State> {
+        let node = |is_ready: bool| {
+            let condition = Verdict::new(is_ready, "Configured", "words").condition(READY, &[], 1, now());
+            let status = NodeAccessStatus {
+                observed_generation: 1,
+                conditions: vec![condition],
+                ..Default::default()
+            };
+            json!({"kind": "NodeAccess", "metadata": {"name": "node-1", "generation": 1}, "status": status})
+        };
+        vec![
+            ("a node", node(true), Word::Healthy, Kstatus::Current),
+            ("a node in need", node(false), Word::Progressing, Kstatus::InProgress),
+        ]
+    }
+
     #[test]
     fn each_state_that_the_operator_gives_has_its_health() {
-        for (name, object, expected, meaning) in registries().into_iter().chain(policies()) {
+        for (name, object, expected, meaning) in [registries(), policies(), nodes()].concat() {
             let Health { status, message } = health(&object).unwrap();
             assert_eq!((status, kstatus(&object)), (expected, meaning), "{name}: {object}");
             assert!(status.agrees(meaning), "{name}");
