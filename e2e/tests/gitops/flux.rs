@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -149,6 +149,13 @@ impl Flux {
         };
         wait::until(&api, NAME, "the round that was asked for", is_handled).await?;
         Ok(())
+    }
+
+    /// Deletes the Kustomization while somebody is there who takes its finalizer away: the namespace would stay else.
+    pub(crate) async fn end(&self) -> anyhow::Result<()> {
+        let api = self.kustomization();
+        api.delete(NAME, &DeleteParams::background()).await?;
+        wait::gone(&api, NAME).await
     }
 
     /// What the controller said last.

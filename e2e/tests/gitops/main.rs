@@ -45,7 +45,9 @@ async fn flux_applies_waits_repairs_and_prunes() -> Outcome {
             takes_a_registry_for_ready_that_git_scales_to_zero(&flux, namespace).await?;
             prunes_the_registry_and_not_its_volume(&flux, namespace).await
         };
-        told.await.map_err(|error| error.context(flux.end_of_log()))
+        let told = told.await.map_err(|error| error.context(flux.end_of_log()));
+        let ended = flux.end().await;
+        told.and(ended)
     })
     .await
 }
