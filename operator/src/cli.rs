@@ -1,7 +1,8 @@
-//! The command line: `run`, `crds` and `credential-provider`.
+//! The command line: `run`, `node-agent`, `crds` and `credential-provider`.
 
 use std::io::{Write, read_to_string};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::node_access::settings::{Agent, Settings};
 use crate::registry::validate::Defaults;
 use crate::telemetry::{self, LogFormat};
-use crate::{api, names};
+use crate::{api, names, node_agent};
 
 /// The server of the operator's own release.
 const SERVER_IMAGE: &str = concat!("ghcr.io/windlass-dev/registry-server:", env!("CARGO_PKG_VERSION"));
@@ -46,6 +47,8 @@ pub struct Cli {
 enum Command {
     /// Look after the Registries of the cluster.
     Run(Box<Run>),
+    /// Look after one node: tell its container runtime how to reach the Registries that ask for it.
+    NodeAgent(NodeAgent),
     /// Print the custom resource definitions as YAML.
     Crds,
     /// Answer a kubelet's request on standard input with the token that it holds: a credential provider plugin.
@@ -99,6 +102,31 @@ struct Run {
     log_filter: String,
 }
 
+#[derive(Args, Debug)]
+struct NodeAgent {
+    /// Name of the node.
+    #[arg(long, env = "NODE_NAME")]
+    node_name: String,
+    /// Namespace of the plan and of what is reported.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+    /// Directory below which those of the node are mounted.
+    #[arg(long, env = "WINDLASS_HOST", default_value = "/host")]
+    host: PathBuf,
+    /// Directory of the node into which the kubelet's credential provider is put; nowhere if left out.
+    #[arg(long, env = "WINDLASS_CREDENTIAL_PROVIDER_DIRECTORY")]
+    credential_provider_directory: Option<String>,
+    /// Seconds after which a node in order is looked at again though nothing was heard.
+    #[arg(long, env = "WINDLASS_RESYNC", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    resync: u64,
+    /// Form of the log.
+    #[arg(long, env = "WINDLASS_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What is logged: a level such as info, or directives such as info,kube=debug.
+    #[arg(long, env = "WINDLASS_LOG_FILTER", default_value = "info")]
+    log_filter: String,
+}
+
 /// Runs the program.
 ///
 /// # Errors
@@ -108,10 +136,13 @@ pub fn run() -> anyhow::Result<()> {
         Command::Crds => print_crds(),
         Command::CredentialProvider => provide_credentials(),
         Command::Run(options) => {
-            telemetry::start(options.log_format, &options.log_filter)?;
-            // Nothing is lost if a provider has been installed before: it is the same one.
-            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+            start(options.log_format, &options.log_filter)?;
             tokio::runtime::Runtime::new()?.block_on(operate(*options))
+        }
+        Command::NodeAgent(options) => {
+            start(options.log_format, &options.log_filter)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(look_after_node(options))
         }
     }
 }
@@ -127,6 +158,27 @@ fn print_crds() -> anyhow::Result<()> {
     for crd in api::crds() {
         writeln!(out, "---\n{}", serde_yaml::to_string(&crd)?)?;
     }
+    Ok(())
+}
+
+/// What every program that stays needs.
+fn start(log_format: LogFormat, log_filter: &str) -> anyhow::Result<()> {
+    telemetry::start(log_format, log_filter)?;
+    // Nothing is lost if a provider has been installed before: it is the same one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Ok(())
+}
+
+async fn look_after_node(options: NodeAgent) -> anyhow::Result<()> {
+    let client = Client::try_from(Config::infer().await.context("find a cluster")?)?;
+    let options = node_agent::Options {
+        node: options.node_name,
+        namespace: options.namespace,
+        mount: options.host,
+        provider_directory: options.credential_provider_directory,
+        resync: Duration::from_secs(options.resync),
+    };
+    node_agent::run(&client, &options, shutdown()?).await;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ pub mod merge;
 pub mod metrics;
 pub mod names;
 pub mod node_access;
+pub mod node_agent;
 pub mod quantity;
 pub mod registry;
 pub mod telemetry;

@@ -1,9 +1,14 @@
 //! The `NodeAccess` resource: what the agent of one node reports. Users read it and never write it.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// Condition: the kubelet's credential provider lies in the directory that was named for it. Absent when none was.
+pub const CREDENTIAL_PROVIDER_INSTALLED: &str = "CredentialProviderInstalled";
 
 /// What one node knows of the registries that ask for access; it has the node's name.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -48,7 +53,7 @@ pub struct NodeAccessStatus {
     #[serde(default)]
     pub observed_generation: i64,
     /// `Ready`: the node's runtime reads the files that the agent writes. Whether each registry works is told in
-    /// `registries`.
+    /// `registries`. `CredentialProviderInstalled`, if it is to be installed: it is.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -79,4 +84,46 @@ pub struct NodeRegistry {
     /// Why, for people: it names the file and says what to do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+/// Why a node or a registry on it is as it is: one word for the condition and for the entry of the registry.
+#[derive(Clone, Copy, Debug, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd)]
+pub enum NodeReason {
+    /// The runtime reads the files that the agent writes.
+    Configured,
+    /// The node has no runtime that the agent knows, or none of its directories is mounted.
+    UnsupportedRuntime,
+    /// The configuration of the runtime cannot be read.
+    ConfigUnreadable,
+    /// The configuration of containerd has no `config_path`.
+    ConfigPathMissing,
+    /// The `config_path` of containerd is not the directory that the agent writes to, or not that one alone.
+    ConfigPathElsewhere,
+    /// CRI-O has not been told to read changes by itself.
+    ReloadNeeded,
+    /// What the operator has written for the nodes cannot be read; all stays as it was.
+    PlanUnreadable,
+    /// The registry answers through the files that the agent has written.
+    Reached,
+    /// Somebody else has configured the same host, which is left as it is.
+    Conflict,
+    /// A host or an endpoint has a name that no file can be written for.
+    InvalidName,
+    /// A file cannot be written or removed.
+    WriteFailed,
+    /// The registry does not answer; the node may be in order.
+    Unreachable,
+    /// The registry shows a certificate that the authorities in the file do not vouch for.
+    CertificateNotTrusted,
+    /// Something answers that is no registry, or a registry that is in trouble.
+    UnexpectedAnswer,
+    /// The credential provider lies where it should.
+    Installed,
+}
+
+impl fmt::Display for NodeReason {
+    /// The name of the variant is the text of the API.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, formatter)
+    }
 }

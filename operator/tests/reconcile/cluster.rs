@@ -144,7 +144,8 @@ impl State {
                 })
         });
         let items: Vec<&Value> = items.map(|(_, object)| object).collect();
-        json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
+        let metadata = json!({"resourceVersion": self.version.to_string()});
+        json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items})
     }
 
     /// The status after `manager` has applied `applied`: what it leaves out of what it had is gone, what others have stays.

@@ -5,6 +5,7 @@
 mod cluster;
 mod garbage_collection;
 mod node_access;
+mod node_agent;
 
 use std::time::Duration;
 
