@@ -14,7 +14,7 @@ pub mod hello;
 pub mod http;
 pub mod kstatus;
 pub mod namespace;
-pub mod node_trust;
+pub mod node_access;
 pub mod oci;
 pub mod registry;
 pub mod server;

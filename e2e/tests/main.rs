@@ -1,5 +1,6 @@
 //! What Windlass does on a real cluster: a file for each behaviour. Run by `make e2e`.
 
+mod alone;
 mod apply;
 mod argocd;
 mod bad_input;
@@ -11,6 +12,7 @@ mod docs;
 mod drift;
 mod escape_hatches;
 mod garbage_collection;
+mod node_access;
 mod operator_restart;
 mod pull;
 mod push;

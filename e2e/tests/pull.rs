@@ -4,30 +4,67 @@ use anyhow::{Context as _, ensure};
 use e2e::namespace::{Namespace, Outcome, with_namespace};
 use e2e::registry::{NAME, PASSWORD, USER, USERS};
 use e2e::tools::{Trust, run_command};
-use e2e::{forward, hello, node_trust, registry, wait};
+use e2e::{forward, hello, node_access, registry, wait};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, ServiceAccount};
 use kube::api::{LogParams, PostParams};
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use tokio::process::Command;
 
-const PULL_SECRET: &str = "pull";
-const REPOSITORY: &str = "team/hello";
+/// Name of the pull secret.
+pub(crate) const PULL_SECRET: &str = "pull";
+/// Where the image is.
+pub(crate) const REPOSITORY: &str = "team/hello";
 /// Whom the cluster's kubelets ask for tokens for.
 const AUDIENCE: &str = "windlass.dev";
 
-async fn push_hello(namespace: &Namespace, repository: &str, password: &str) -> anyhow::Result<()> {
-    let forward = forward::Forward::open(namespace, NAME).await?;
+/// Pushes the image to the Registry [`NAME`].
+pub(crate) async fn push_hello(
+    namespace: &Namespace,
+    repository: &str,
+    password: &str,
+) -> anyhow::Result<()> {
     let trust = Trust::new(&registry::authorities(namespace, NAME).await?)?;
+    push(namespace, trust.skopeo_copy("dest"), repository, password).await
+}
+
+/// The same for a Registry without TLS.
+pub(crate) async fn push_hello_plainly(
+    namespace: &Namespace,
+    repository: &str,
+    password: &str,
+) -> anyhow::Result<()> {
+    let mut copy = Command::new("skopeo");
+    copy.args(["copy", "--quiet", "--dest-tls-verify=false"]);
+    push(namespace, copy, repository, password).await
+}
+
+async fn push(
+    namespace: &Namespace,
+    mut copy: Command,
+    repository: &str,
+    password: &str,
+) -> anyhow::Result<()> {
+    let forward = forward::Forward::open(namespace, NAME).await?;
     let target = format!("docker://{}/{repository}:v1", forward.address());
-    let mut copy = trust.skopeo_copy("dest");
     copy.args(["--dest-creds", &format!("{USER}:{password}"), &hello::for_skopeo().await?, &target]);
     run_command(&mut copy).await?;
     Ok(())
 }
 
 async fn pull_secret(namespace: &Namespace, password: &str) -> anyhow::Result<()> {
-    let server = format!("{NAME}.{}.svc:5000", namespace.name);
-    let configuration = json!({"auths": {server: {"username": USER, "password": password}}});
+    secret_for(namespace, &[format!("{NAME}.{}.svc:5000", namespace.name)], password).await
+}
+
+/// Makes a pull secret for images under each of `hosts`.
+pub(crate) async fn secret_for(
+    namespace: &Namespace,
+    hosts: &[String],
+    password: &str,
+) -> anyhow::Result<()> {
+    let login = json!({"username": USER, "password": password});
+    let logins: Map<String, Value> = hosts.iter().map(|host| (host.clone(), login.clone())).collect();
+    let configuration = json!({ "auths": logins });
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": PULL_SECRET},
         "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": configuration.to_string()},
@@ -36,8 +73,20 @@ async fn pull_secret(namespace: &Namespace, password: &str) -> anyhow::Result<()
     Ok(())
 }
 
-async fn start(namespace: &Namespace, pod: &str, pull_secrets: &[&str]) -> anyhow::Result<()> {
-    start_from(namespace, REPOSITORY, pod, pull_secrets).await
+/// What a Pod runs, and where; what is left out is the usual.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Image<'a> {
+    /// Under which host the image is named.
+    pub(crate) host: Option<&'a str>,
+    /// Where it is.
+    pub(crate) repository: Option<&'a str>,
+    /// On which node it runs.
+    pub(crate) node: Option<&'a str>,
+}
+
+/// Starts the Pod `pod` from the image.
+pub(crate) async fn start(namespace: &Namespace, pod: &str, pull_secrets: &[&str]) -> anyhow::Result<()> {
+    start_image(namespace, pod, Image::default(), pull_secrets).await
 }
 
 async fn start_from(
@@ -46,25 +95,42 @@ async fn start_from(
     pod: &str,
     pull_secrets: &[&str],
 ) -> anyhow::Result<()> {
+    let image = Image { repository: Some(repository), ..Image::default() };
+    start_image(namespace, pod, image, pull_secrets).await
+}
+
+/// Starts the Pod `pod` from `image`.
+pub(crate) async fn start_image(
+    namespace: &Namespace,
+    pod: &str,
+    image: Image<'_>,
+    pull_secrets: &[&str],
+) -> anyhow::Result<()> {
+    let service = format!("{NAME}.{}.svc:5000", namespace.name);
+    let (host, repository) = (image.host.unwrap_or(&service), image.repository.unwrap_or(REPOSITORY));
     let secrets: Vec<_> = pull_secrets.iter().map(|name| json!({"name": name})).collect();
-    let pod = json!({
+    let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod},
         "spec": {
             "restartPolicy": "Never",
             "imagePullSecrets": secrets,
             "containers": [{
                 "name": "hello",
-                "image": format!("{NAME}.{}.svc:5000/{repository}:v1", namespace.name),
+                "image": format!("{host}/{repository}:v1"),
                 // What a node may have kept is not what is tested.
                 "imagePullPolicy": "Always",
             }],
         },
     });
+    if let Some(node) = image.node {
+        pod["spec"]["nodeName"] = json!(node);
+    }
     namespace.apply(pod).await?;
     Ok(())
 }
 
-async fn ends_well(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
+/// Waits until the Pod `pod` has done what it is for.
+pub(crate) async fn ends_well(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
     let ended =
         |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Succeeded"));
     wait::until(&namespace.api::<Pod>(), pod, "it to end well", ended).await?;
@@ -90,7 +156,7 @@ async fn is_refused(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
 /// Gives a Registry that `quick` has made an image for Pods, and its namespace what they need to pull it.
 pub(crate) async fn ready_for_pods(namespace: &Namespace) -> anyhow::Result<()> {
     push_hello(namespace, REPOSITORY, PASSWORD).await?;
-    node_trust::apply(namespace, NAME).await?;
+    node_access::grant(namespace, NAME).await?;
     pull_secret(namespace, PASSWORD).await
 }
 
@@ -105,7 +171,7 @@ async fn the_kubelet_pulls_with_a_pull_secret_and_not_without() -> Outcome {
     with_namespace("pull", async |namespace| {
         registry::quick(namespace).await?;
         push_hello(namespace, REPOSITORY, PASSWORD).await?;
-        node_trust::apply(namespace, NAME).await?;
+        node_access::grant(namespace, NAME).await?;
 
         start(namespace, "stranger", &[]).await?;
         is_refused(namespace, "stranger").await?;
@@ -132,7 +198,7 @@ async fn everybody_pulls_and_only_users_push_where_that_is_asked_for() -> Outcom
         let (_forward, anybody) = registry::reach(namespace, NAME).await?;
         let refused = e2e::oci::push(&anybody, "team/hello", "v2", "layer").await;
         ensure!(format!("{refused:?}").contains("401 Unauthorized"), "{refused:?}");
-        node_trust::apply(namespace, NAME).await?;
+        node_access::grant(namespace, NAME).await?;
         start(namespace, "stranger", &[]).await?;
         ends_well(namespace, "stranger").await
     })
@@ -153,7 +219,7 @@ async fn rules_decide_which_images_a_pod_may_pull() -> Outcome {
         for repository in ["public/hello", REPOSITORY] {
             push_hello(namespace, repository, PASSWORD).await?;
         }
-        node_trust::apply(namespace, NAME).await?;
+        node_access::grant(namespace, NAME).await?;
         pull_secret(namespace, PASSWORD).await?;
 
         start_from(namespace, "public/hello", "stranger", &[]).await?;
@@ -203,7 +269,7 @@ async fn a_service_account_pushes_with_its_token_and_pods_pull_with_nothing_else
         ensure!(format!("{refused:?}").contains("403 Forbidden"), "{refused:?}");
         push_hello(namespace, &own, &token).await?;
 
-        node_trust::apply(namespace, NAME).await?;
+        node_access::grant(namespace, NAME).await?;
         start_from(namespace, &own, "pod", &[]).await?;
         ends_well(namespace, "pod").await?;
         start_from(namespace, "elsewhere/hello", "stranger", &[]).await?;

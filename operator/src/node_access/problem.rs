@@ -19,6 +19,8 @@ pub enum Problem {
     AccountMissing { namespace: String },
     #[error("Service {service} has no address yet")]
     AddressPending { service: String },
+    #[error("the nodes are told of the registry when it answers for the first time")]
+    NotReady,
     #[error(
         "spec.hostnames: {host} is a name of Registry {by}, which is older; let one of them have it only"
     )]
@@ -52,6 +54,7 @@ impl Problem {
         match self {
             Self::AgentDisabled | Self::AccountMissing { .. } => Reason::NodeAgentMissing,
             Self::AddressPending { .. } => Reason::AddressPending,
+            Self::NotReady => Reason::NodesPending,
             Self::HostnameTaken { .. } => Reason::HostnameTaken,
             Self::PlanTooLarge => Reason::PlanTooLarge,
             Self::NameTaken { .. } => Reason::NameTaken,

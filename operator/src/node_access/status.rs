@@ -121,7 +121,10 @@ impl<'a> Nodes<'a> {
         }
         match reported.registries.get(registry) {
             Some(entry) if entry.revision == revision && entry.ready => None,
-            Some(entry) if entry.revision == revision => failing(&entry.reason, entry.message.clone()),
+            // What could not be written is in effect in no form at all.
+            Some(entry) if entry.revision == revision || entry.revision.is_empty() => {
+                failing(&entry.reason, entry.message.clone())
+            }
             _ => failing(PENDING, "its agent has not taken up the last change yet".to_owned()),
         }
     }

@@ -17,6 +17,7 @@ use super::problem::Problem;
 use super::settings::Settings;
 use super::{Known, name_of};
 use crate::api::registry::Registry;
+use crate::api::status::READY;
 use crate::children::{Kind, Ownership, ownership};
 use crate::context::Context;
 use crate::names;
@@ -192,7 +193,7 @@ fn draft(known: &Known<'_>, found: &Found<'_>, former: &Plan, context: &Context)
     }
     for Asking { registry, parts } in asking {
         let entry = match parts {
-            Ok(parts) => draft.entry(registry, parts, context),
+            Ok(parts) => draft.entry(registry, parts, as_before(&name_of(registry)), context),
             Err(_) => as_before(&name_of(registry)),
         };
         if let Some(entry) = entry {
@@ -204,8 +205,15 @@ fn draft(known: &Known<'_>, found: &Found<'_>, former: &Plan, context: &Context)
 }
 
 impl Draft {
-    /// What the nodes are to know of `registry`; `None` if it has no address.
-    fn entry(&mut self, registry: &Registry, parts: &Parts, context: &Context) -> Option<PlannedRegistry> {
+    /// What the nodes are to know of `registry`; `None` if it has no address, or has never answered: an agent that asks it
+    /// too early would ask again only after a while.
+    fn entry(
+        &mut self,
+        registry: &Registry,
+        parts: &Parts,
+        former: Option<PlannedRegistry>,
+        context: &Context,
+    ) -> Option<PlannedRegistry> {
         let name = name_of(registry);
         let endpoints = endpoints(registry, parts.service.as_ref());
         if endpoints.is_empty() {
@@ -213,8 +221,16 @@ impl Draft {
             self.problems.insert(name, Problem::AddressPending { service });
             return None;
         }
+        if former.is_none() && !is_ready(registry) {
+            self.problems.insert(name, Problem::NotReady);
+            return None;
+        }
         let hosts = self.hosts(&name, registry, context);
-        Some(PlannedRegistry { hosts, endpoints, authorities: authorities(registry, parts), name })
+        let authorities = authorities(registry, parts).or_else(|| {
+            // Its Secret has been deleted and is about to be made anew, by the same authority.
+            former.filter(|_| registry.spec.tls.self_signed.is_some())?.authorities
+        });
+        Some(PlannedRegistry { name, hosts, endpoints, authorities })
     }
 
     /// Under which names the nodes are to know `registry`. Its own name alone is none of them: on a node, which belongs to
@@ -253,6 +269,11 @@ impl Draft {
         self.bytes += bytes;
         self.plan.registries.push(entry);
     }
+}
+
+fn is_ready(registry: &Registry) -> bool {
+    let ready = registry.status.as_ref().and_then(|status| status.condition(READY));
+    ready.is_some_and(|ready| ready.status == "True")
 }
 
 /// Where `registry` answers. A Service that is not its own leads elsewhere.

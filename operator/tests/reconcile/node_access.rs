@@ -64,7 +64,7 @@ impl Stage {
         let metadata = json!({"name": name, "namespace": "team-a", "uid": name, "generation": 1,
             "creationTimestamp": created});
         let registry = json!({"apiVersion": "windlass.dev/v1alpha1", "kind": "Registry", "metadata": metadata,
-            "spec": spec});
+            "spec": spec, "status": {"conditions": [condition("True", "Available")]}});
         self.cluster.put(&format!("registries/{name}"), registry);
         self.address(name, "10.96.0.7");
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "data": {"ca.crt": "Q0E="},
@@ -98,8 +98,7 @@ impl Stage {
     }
 
     fn tell(&self, node: &str, ready: &str, reason: &str, registries: &Value) {
-        let condition = json!({"type": "Ready", "status": ready, "reason": reason, "message": "words",
-            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let condition = condition(ready, reason);
         let report = json!({"apiVersion": "windlass.dev/v1alpha1", "kind": "NodeAccess", "spec": {},
             "metadata": {"name": node, "namespace": "team-a", "uid": node},
             "status": {"conditions": [condition], "registries": registries}});
@@ -156,6 +155,11 @@ fn node(name: &str) -> Value {
         "kubeProxyVersion": "", "machineID": "", "operatingSystem": "linux", "systemUUID": ""});
     json!({"apiVersion": "v1", "kind": "Node",
         "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}}, "status": {"nodeInfo": system}})
+}
+
+fn condition(ready: &str, reason: &str) -> Value {
+    json!({"type": "Ready", "status": ready, "reason": reason, "message": "words",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"})
 }
 
 fn owners(registry: &str) -> Value {
@@ -253,6 +257,38 @@ async fn nodes_are_counted_and_the_first_that_fails_is_named() {
     stage.pass().await.unwrap();
     assert_eq!(stage.said("hub"), "True/NodesReady: 2 of 2 nodes pull from it");
     assert_eq!(stage.cluster.take_events(), ["NodesFailing", "NodesReady"]);
+}
+
+#[tokio::test]
+async fn nodes_are_told_of_a_registry_once_it_has_answered() {
+    let stage = Stage::new();
+    let ready = |status: &str| {
+        let condition = condition(status, "Progressing");
+        stage.cluster.edit("registries/hub", |hub| hub["status"]["conditions"] = json!([condition]));
+    };
+    for (status, expected) in [("False", 0), ("True", 1), ("False", 1)] {
+        ready(status);
+        stage.pass().await.unwrap();
+        assert_eq!(stage.plan().registries.len(), expected, "{status}");
+    }
+    assert!(stage.said("hub").starts_with("False/NodesPending"), "{}", stage.said("hub"));
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_made_anew_leaves_no_node_without_authorities() {
+    let stage = Stage::settled().await;
+    stage.cluster.remove("secrets/hub-tls");
+    stage.pass().await.unwrap();
+    assert_eq!(stage.plan().registries[0].authorities.as_deref(), Some("CA"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_told() {
+    let stage = Stage::settled().await;
+    let entry = json!({"name": "team-a/hub", "revision": "", "ready": false, "reason": "WriteFailed", "message": "full"});
+    stage.tell("node-2", "True", "Configured", &json!([entry]));
+    stage.pass().await.unwrap();
+    assert!(stage.said("hub").ends_with("node-2: full (WriteFailed)"), "{}", stage.said("hub"));
 }
 
 #[tokio::test]

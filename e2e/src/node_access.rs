@@ -1,0 +1,95 @@
+//! Nodes that are told of Registries, and what lies on them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams, LogParams};
+use operator::api::registry::Registry;
+use operator::api::status::{NODE_ACCESS_READY, RegistryStatus};
+use serde_json::{Value, json};
+
+use crate::namespace::Namespace;
+use crate::{cluster, registry, wait};
+
+/// Where the container runtime of a node looks for hosts.
+const HOSTS: &str = "/etc/containerd/certs.d";
+
+static PODS: AtomicUsize = AtomicUsize::new(0);
+
+/// The part of a spec that asks for access.
+#[must_use]
+pub fn asked() -> Value {
+    json!({"mode": "HostsFile"})
+}
+
+/// Asks that the nodes be told of the Registry `name`, and waits until each of them pulls from it.
+///
+/// # Errors
+/// When that does not happen.
+pub async fn grant(namespace: &Namespace, name: &str) -> anyhow::Result<()> {
+    let patch = json!({"spec": {"nodeAccess": asked()}});
+    namespace.merge::<Registry>(name, patch).await?;
+    granted(namespace, name).await
+}
+
+/// Waits until each node says that it pulls from the Registry `name`.
+///
+/// # Errors
+/// When that does not happen.
+pub async fn granted(namespace: &Namespace, name: &str) -> anyhow::Result<()> {
+    let is_granted = |status: &RegistryStatus| registry::is(status, NODE_ACCESS_READY, "True");
+    registry::observed(namespace, name, "every node to pull from it", is_granted).await.map(|_| ())
+}
+
+/// Names of the cluster's nodes.
+///
+/// # Errors
+/// The API server's.
+pub async fn nodes(namespace: &Namespace) -> anyhow::Result<Vec<String>> {
+    let nodes = namespace.all::<Node>().list(&ListParams::default()).await?;
+    Ok(nodes.iter().map(ResourceExt::name_any).collect())
+}
+
+/// The paths below which the runtime of `node` looks for hosts and that are about this namespace, and what stands in them.
+///
+/// # Errors
+/// When they cannot be read.
+pub async fn files(namespace: &Namespace, node: &str) -> anyhow::Result<String> {
+    let all = "{ find /hosts; grep -r '' /hosts; }";
+    let script = format!("{all} | grep -F -e '.{}' || true", namespace.name);
+    run_on(namespace, node, &script).await
+}
+
+/// What `script` writes on `node`, run as root with the directory of the runtime's hosts as `/hosts`.
+///
+/// # Errors
+/// When it fails.
+pub async fn run_on(namespace: &Namespace, node: &str, script: &str) -> anyhow::Result<String> {
+    let name = format!("on-node-{}", PODS.fetch_add(1, Ordering::Relaxed));
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {
+            "nodeName": node,
+            "restartPolicy": "Never",
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{
+                "name": "script", "image": cluster::busybox_image(), "command": ["sh", "-euc", script],
+                "volumeMounts": [{"name": "hosts", "mountPath": "/hosts"}],
+            }],
+            "volumes": [{"name": "hosts", "hostPath": {"path": HOSTS, "type": "DirectoryOrCreate"}}],
+        },
+    });
+    namespace.apply(pod).await?;
+    let pods = namespace.api::<Pod>();
+    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+    let has_ended = |pod: &Pod| ["Succeeded", "Failed"].contains(&phase(pod).as_str());
+    let pod = wait::until(&pods, &name, "the script to end", has_ended).await?;
+    let log = pods.logs(&name, &LogParams::default()).await.context("read what a script wrote")?;
+    pods.delete(&name, &DeleteParams::default().grace_period(0)).await?;
+    if phase(&pod) == "Failed" {
+        bail!("{script:?} failed on {node}: {log}");
+    }
+    Ok(log)
+}
