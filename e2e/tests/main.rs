@@ -15,6 +15,7 @@ mod garbage_collection;
 mod node_access;
 mod operator_restart;
 mod pull;
+mod pull_access;
 mod push;
 mod push_resumed;
 mod ready;

@@ -9,6 +9,7 @@
 //! at any point. An object that already holds everything wanted, and was last applied in just that form, is not written:
 //! when nothing has changed, no request is made and no resource version moves. A claim is never deleted.
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
@@ -125,7 +126,7 @@ async fn write(
     let verdict = compare(before, &wanted);
     let Some(change) = verdict else { return Ok(None) };
     let version = before.and_then(ResourceExt::resource_version);
-    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind.resource());
+    let api = kind.api(client, namespace);
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     let applied = match api.patch(name, &params, &Patch::Apply(&wanted)).await {
         Err(error) if is_refusal(&error) && change == Change::Repaired => {
@@ -204,7 +205,8 @@ fn covers(live: &Value, wanted: &Value) -> bool {
 
 /// The wanted object with its own hash in an annotation. The comparison with the live object cannot see that a field is
 /// no longer wanted; the hash of what was applied last can.
-fn with_hash(child: &Child) -> Value {
+#[must_use]
+pub fn with_hash(child: &Child) -> Value {
     let mut object = child.object.clone();
     object["metadata"]["annotations"][names::APPLIED_ANNOTATION] =
         Value::String(fingerprint(&child.object.to_string()));
@@ -223,7 +225,7 @@ fn orphans(owner: Owner<'_>, built: &Built, live: &Live) -> Vec<Key> {
         .collect()
 }
 
-/// Makes `child`, which is never changed afterwards, and returns it; `None` if an object of this name is there already.
+/// Makes `child` and returns it; `None` if an object of this name is there already.
 ///
 /// # Errors
 /// [`Error`] of the request.
@@ -231,7 +233,7 @@ pub async fn create(client: &Client, namespace: &str, child: &Child) -> Result<O
     let error = |source| Error { verb: "create", key: child.key.clone(), source };
     let object: DynamicObject = serde_json::from_value(child.object.clone())
         .map_err(|source| error(kube::Error::SerdeError(source)))?;
-    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &child.key.0.resource());
+    let api = child.key.0.api(client, namespace);
     let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), dry_run: false };
     match api.create(&params, &object).await {
         Ok(created) => Ok(Some(created)),
@@ -246,12 +248,55 @@ pub async fn create(client: &Client, namespace: &str, child: &Child) -> Result<O
 /// # Errors
 /// [`Error`] of the request.
 pub async fn delete(client: &Client, namespace: &str, key: &Key, uid: Option<String>) -> Result<(), Error> {
-    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &key.0.resource());
+    let api = key.0.api(client, namespace);
     let params = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
     match api.delete(&key.1, &params).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(source) => Err(Error { verb: "delete", key: key.clone(), source }),
+    }
+}
+
+/// Gives `fields` of an object that others own, too, the values that they hold, if it still has the resource version
+/// `version`. If it has changed, nothing is done: whoever watches it will look again.
+///
+/// Never by server-side apply: that takes over whole lists, and with them what others have put there.
+///
+/// # Errors
+/// [`Error`] of the request.
+pub async fn amend(
+    client: &Client,
+    namespace: &str,
+    key: &Key,
+    version: &str,
+    mut fields: Value,
+) -> Result<(), Error> {
+    fields["metadata"]["resourceVersion"] = json!(version);
+    let params =
+        PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match key.0.api(client, namespace).patch(&key.1, &params, &Patch::Merge(fields)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(source) => Err(Error { verb: "amend", key: key.clone(), source }),
+    }
+}
+
+/// Annotates a Pod; one that is gone needs nothing.
+///
+/// # Errors
+/// The API server's.
+pub async fn annotate_pod(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    annotation: &str,
+    value: &str,
+) -> Result<(), kube::Error> {
+    let patch = json!({ "metadata": { "annotations": { annotation: value } } });
+    let api = Api::<Pod>::namespaced(client.clone(), namespace);
+    match api.patch_metadata(pod, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
     }
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
-use kube::ResourceExt;
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::{Api, ApiResource, DynamicObject, TypeMeta};
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -35,6 +36,10 @@ pub enum Kind {
     DaemonSet,
     /// What the agent of a node reports.
     NodeAccess,
+    /// What the API server does to Pods as they are made.
+    MutatingAdmissionPolicy,
+    /// Where it does so.
+    MutatingAdmissionPolicyBinding,
 }
 
 impl Kind {
@@ -47,6 +52,9 @@ impl Kind {
         Self::Service,
         Self::Deployment,
     ];
+
+    /// The kinds that bring pull secrets to Pods, in the order in which they are written.
+    pub const OF_POLICY: [Self; 2] = [Self::MutatingAdmissionPolicy, Self::MutatingAdmissionPolicyBinding];
 
     /// How the API server calls it.
     #[must_use]
@@ -61,6 +69,10 @@ impl Kind {
             Self::Job => ApiResource::erase::<Job>(&()),
             Self::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
             Self::NodeAccess => ApiResource::erase::<NodeAccess>(&()),
+            // Too new for the API that everything else is written by.
+            Self::MutatingAdmissionPolicy | Self::MutatingAdmissionPolicyBinding => ApiResource::from_gvk(
+                &GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", self.name()),
+            ),
         }
     }
 
@@ -77,7 +89,26 @@ impl Kind {
             Self::Job => "Job",
             Self::DaemonSet => "DaemonSet",
             Self::NodeAccess => "NodeAccess",
+            Self::MutatingAdmissionPolicy => "MutatingAdmissionPolicy",
+            Self::MutatingAdmissionPolicyBinding => "MutatingAdmissionPolicyBinding",
         }
+    }
+
+    /// The objects of this kind in `namespace`, or in the cluster if they belong to none.
+    #[must_use]
+    pub fn api(self, client: &Client, namespace: &str) -> Api<DynamicObject> {
+        if Self::OF_POLICY.contains(&self) {
+            return Api::all_with(client.clone(), &self.resource());
+        }
+        Api::namespaced_with(client.clone(), namespace, &self.resource())
+    }
+
+    /// An item of a list, which comes without `apiVersion` and `kind`, with them.
+    #[must_use]
+    pub fn with_types(self, mut object: DynamicObject) -> DynamicObject {
+        let ApiResource { api_version, kind, .. } = self.resource();
+        object.types = Some(TypeMeta { api_version, kind });
+        object
     }
 }
 

@@ -16,6 +16,9 @@
 //! | `discovery.k8s.io` | `endpointslices` | list, watch |
 //! | `storage.k8s.io` | `storageclasses` (cluster-wide; it does without) | list, watch |
 //! | `events.k8s.io` | `events` | create, patch |
+//! | core | `namespaces` (cluster-wide, only for `pullAccess`; it says so where it may not) | list, watch |
+//! | core | `pods` (only for `pullAccess`; it does without) | patch |
+//! | `admissionregistration.k8s.io` | `mutatingadmissionpolicies`, `mutatingadmissionpolicybindings` (cluster-wide, only for `pullAccess`) | list, create, patch, delete |
 //! | not a resource | `/.well-known/openid-configuration`, `/openid/v1/jwks` (only for registries that take tokens) | get |
 //!
 //! For what nodes are told it needs `nodes` list and watch in the cluster, and in its own namespace: the `serviceaccounts`

@@ -1,15 +1,16 @@
 //! Wiring: what is watched, which object each event concerns, and how often things are tried. Here it is that of the
-//! Registries; that of the policies is in `garbage_collection_policy.rs`.
+//! Registries; that of the policies is in `garbage_collection_policy.rs`, that of pull secrets in other namespaces in `pull_access.rs`.
 
 mod garbage_collection_policy;
 mod node_access;
+mod pull_access;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use futures::future::{BoxFuture, Shared, join, join_all};
+use futures::future::{BoxFuture, Shared, join, join_all, join3};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -56,8 +57,9 @@ pub async fn run(context: Arc<Context>, namespaces: &[String], concurrency: u16,
             garbage_collection_policy::control(Arc::clone(&context), scope, concurrency, shutdown.clone());
         join(registries, policies)
     });
+    let pull_access = pull_access::control(Arc::clone(&context), namespaces, shutdown.clone());
     // On the heap: all the watches together make a large future.
-    Box::pin(join(join_all(controllers), nodes)).await;
+    Box::pin(join3(join_all(controllers), nodes, pull_access)).await;
 }
 
 /// Children are watched by label, and as metadata only: an event just says whose Registry to look at.
@@ -242,8 +244,7 @@ where
 }
 
 /// An error with its causes, in one line. What the API server said ends it: the client's own words repeat it at length.
-fn chain(error: &Error) -> String {
-    let first: &dyn std::error::Error = error;
+fn chain(first: &(dyn std::error::Error + 'static)) -> String {
     let mut words = Vec::new();
     for error in std::iter::successors(Some(first), |error| error.source()) {
         match error.downcast_ref::<kube::Error>() {

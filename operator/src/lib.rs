@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod names;
 pub mod node_access;
 pub mod node_agent;
+pub mod pull_access;
 pub mod quantity;
 pub mod registry;
 pub mod telemetry;

@@ -28,6 +28,9 @@ pub const NODE_ACCESS_PLAN: &str = "windlass-node-access";
 /// Key of [`NODE_ACCESS_PLAN`] under which the plan stands as JSON.
 pub const NODE_ACCESS_PLAN_KEY: &str = "plan.json";
 
+/// Field manager of what is told of pull secrets in a Registry, which is written apart from the rest.
+pub const PULL_ACCESS_FIELD_MANAGER: &str = "windlass-pull-access";
+
 /// Name under which Events are reported.
 pub const REPORTER: &str = "windlass-operator";
 
@@ -53,6 +56,24 @@ pub const GARBAGE_COLLECTION: &str = "windlass-garbage-collection";
 /// Label that ties all that belongs to a run of the garbage collection to the Registry that is collected. It is not
 /// [`REGISTRY_LABEL`]: a run is no child of the Registry.
 pub const COLLECTED_LABEL: &str = "windlass.dev/collected-registry";
+
+/// Value of [`NAME_LABEL`] on all that gives other namespaces pull access.
+pub const PULL_ACCESS: &str = "windlass-pull-access";
+
+/// Label that ties what gives pull access to the Registry of this name, across namespaces. It is not [`REGISTRY_LABEL`]:
+/// it is no child that the Registry's own reconcile looks after.
+pub const PULL_REGISTRY_LABEL: &str = "windlass.dev/pull-registry";
+
+/// Label with the namespace of that Registry.
+pub const PULL_NAMESPACE_LABEL: &str = "windlass.dev/pull-registry-namespace";
+
+/// Annotation of a server's Pod with the hash of the pull secrets that it should know: its change makes the kubelet
+/// bring the mounted file up to date at once.
+pub const PULL_CREDENTIALS_ANNOTATION: &str = "windlass.dev/pull-credentials";
+
+/// Annotation of a `ServiceAccount` with the pull secrets that the operator has added to its list, separated by commas:
+/// what is not named here belongs to others, whatever it is called.
+pub const ATTACHED_ANNOTATION: &str = "windlass.dev/attached-pull-secrets";
 
 /// Label that ties all that belongs to a run of the garbage collection to its policy.
 pub const POLICY_LABEL: &str = "windlass.dev/garbage-collection-policy";
@@ -148,6 +169,49 @@ pub fn authority_secret(registry: &str) -> String {
     format!("{registry}-ca")
 }
 
+/// Secret with what the passwords of pull secrets are made from; never mounted into a Pod.
+#[must_use]
+pub fn pull_seeds(registry: &str) -> String {
+    format!("{registry}-pull-seeds")
+}
+
+/// Secret with the file by which the server knows pull secrets; mounted into it.
+#[must_use]
+pub fn pull_credentials(registry: &str) -> String {
+    format!("{registry}-pull-credentials")
+}
+
+/// Pull secret in any namespace, for the Registry `registry` of `namespace`; at most 132 characters.
+#[must_use]
+pub fn pull_secret(registry: &str, namespace: &str) -> String {
+    format!("{registry}.{namespace}.pull")
+}
+
+/// Name and namespace of the Registry whose [`pull_secret()`] this is the name of. Neither has dots.
+#[must_use]
+pub fn registry_of_pull_secret(name: &str) -> Option<(&str, &str)> {
+    name.strip_suffix(".pull")?.split_once('.')
+}
+
+/// `MutatingAdmissionPolicy` and its binding that add [`pull_secret()`] to Pods.
+#[must_use]
+pub fn pull_policy(registry: &str, namespace: &str) -> String {
+    format!("{registry}.{namespace}.pull.windlass.dev")
+}
+
+/// Labels of all that gives pull access to the Registry `registry` of `namespace`.
+#[must_use]
+pub fn pull_labels(registry: &str, namespace: &str) -> BTreeMap<String, String> {
+    [
+        (NAME_LABEL, PULL_ACCESS),
+        (MANAGED_BY_LABEL, MANAGED_BY),
+        (PULL_REGISTRY_LABEL, registry),
+        (PULL_NAMESPACE_LABEL, namespace),
+    ]
+    .map(|(label, value)| (label.to_owned(), value.to_owned()))
+    .into()
+}
+
 /// Claim with the registry's data, unless `existingClaim` names another.
 #[must_use]
 pub fn claim(registry: &str) -> String {
@@ -196,7 +260,10 @@ pub fn service_host(registry: &str, namespace: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{garbage_collection_job, garbage_collection_labels, hosts, labels, selector, selector_text};
+    use super::{
+        garbage_collection_job, garbage_collection_labels, hosts, labels, pull_policy, pull_secret,
+        registry_of_pull_secret, selector, selector_text,
+    };
 
     #[test]
     fn the_selector_is_part_of_the_labels() {
@@ -230,6 +297,14 @@ mod tests {
     fn the_pods_of_a_run_are_not_those_of_the_service() {
         let labels = garbage_collection_labels("nightly", "hub");
         assert!(selector("hub").iter().any(|(label, value)| labels.get(label) != Some(value)));
+    }
+
+    #[test]
+    fn a_pull_secret_says_whose_it_is_and_fits() {
+        let long = "r".repeat(63);
+        assert_eq!(registry_of_pull_secret(&pull_secret(&long, "team-a")), Some((long.as_str(), "team-a")));
+        assert_eq!(registry_of_pull_secret("mine"), None);
+        assert!(pull_policy(&long, &long).len() <= 253);
     }
 
     #[test]

@@ -54,6 +54,7 @@ no value that changes by itself.
 - `TLSReady`: the certificate is there and valid.
 - `NodeAccessReady`, only where `spec.nodeAccess` asks for it: every node of the cluster pulls from the registry. `Ready`
   does not wait for it: a broken node is no fault of the Registry's. See [node access](node-access.md).
+- `PullAccessReady`: all selected namespaces have their pull secret. It is there only while `spec.pullAccess` is.
 
 ";
 
@@ -82,6 +83,8 @@ when somebody changes it; use `spec.overrides` to change it for good.
 | PersistentVolumeClaim `NAME-data` | the images; kept when the Registry is deleted, unless `deletionPolicy` is `Delete` |
 | Secret `NAME-tls` | with `tls.selfSigned`: certificate, key, and in `ca.crt` what clients have to trust. Delete it to get a new certificate |
 | Secret `NAME-ca` | with `tls.selfSigned`: the key of the certificate authority. Delete it to get a new authority; the old one stays in `ca.crt` until it ends |
+| Secret `NAME-pull-seeds` | with `pullAccess`: what the passwords of pull secrets are made from. Delete it to exchange them all at once |
+| Secret `NAME-pull-credentials` | with `pullAccess`: hashes of these passwords; [what lies in other namespaces](access.md#what-is-written-where) |
 ";
 
 const POLICY_INTRODUCTION: &str = "\

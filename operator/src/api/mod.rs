@@ -11,6 +11,8 @@ pub mod garbage_collection_status;
 )]
 pub mod node_access;
 #[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
+pub mod pull_access;
+#[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
 pub mod registry;
 #[expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
 pub mod shared;

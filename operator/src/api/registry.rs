@@ -11,6 +11,7 @@ use registry_server::config::AccessRule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::pull_access::PullAccess;
 use super::shared::{Fragment, HtpasswdReference, Resources, SecretReference, fragment};
 use super::status::RegistryStatus;
 
@@ -67,7 +68,10 @@ use super::status::RegistryStatus;
          (has(self.storage.filesystem.accessModes) && 'ReadWriteMany' in self.storage.filesystem.accessModes)"
     )
     .message("more than one replica needs a volume with access mode ReadWriteMany; use one replica otherwise")
-    .field_path(".replicas")
+    .field_path(".replicas"),
+    validation = Rule::new("!has(self.pullAccess) || has(self.auth)")
+        .message("pullAccess needs auth: without, everybody pulls and no secret is needed; set auth or leave pullAccess out")
+        .field_path(".pullAccess")
 )]
 pub struct RegistrySpec {
     /// Number of servers. More than one needs a volume that many nodes can write to (`ReadWriteMany`).
@@ -126,6 +130,9 @@ pub struct RegistrySpec {
     /// How the cluster's nodes find the registry, so that Pods run images from it.
     #[serde(default)]
     pub node_access: NodeAccessSettings,
+    /// Pull secrets in the namespaces whose Pods are to run images of this registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_access: Option<PullAccess>,
     /// CPU and memory of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

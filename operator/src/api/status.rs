@@ -7,6 +7,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::pull_access::PullAccessStatus;
+
 /// Condition: the whole spec is in effect and the registry answers.
 pub const READY: &str = "Ready";
 /// Condition: the operator or Kubernetes is still at work (kstatus).
@@ -29,7 +31,8 @@ pub struct RegistryStatus {
     /// Generation of the spec that this status is about; -1 until the operator has seen the object.
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
-    /// `Ready`, `Reconciling`, `Stalled`, `StorageReady` and `TLSReady`; `NodeAccessReady` where it is asked for.
+    /// `Ready`, `Reconciling`, `Stalled`, `StorageReady` and `TLSReady`; `NodeAccessReady` and `PullAccessReady` where they are
+    /// asked for.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -60,6 +63,9 @@ pub struct RegistryStatus {
     /// How many nodes pull from the registry; absent unless `spec.nodeAccess` asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_access: Option<NodeAccessSummary>,
+    /// Which namespaces can pull by `spec.pullAccess`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_access: Option<PullAccessStatus>,
     /// Objects that `spec.overrides` and `spec.config` change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overridden: Vec<String>,
@@ -79,6 +85,7 @@ impl Default for RegistryStatus {
             certificate: None,
             storage: None,
             node_access: None,
+            pull_access: None,
             overridden: Vec::new(),
         }
     }
@@ -218,6 +225,12 @@ pub enum Reason {
     HostnameTaken,
     /// The nodes are told of so many registries already that one more does not fit.
     PlanTooLarge,
+    /// The operator may not list the namespaces of the cluster.
+    NamespacesUnreadable,
+    /// The operator was told to look after other namespaces only.
+    NamespaceUnwatched,
+    /// The API server has no `MutatingAdmissionPolicy`.
+    PolicyUnsupported,
 }
 
 impl fmt::Display for Reason {

@@ -9,7 +9,7 @@ use http::Request;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde::Deserialize;
 
@@ -144,7 +144,7 @@ pub fn expected(name: &str, spec: &RegistrySpec) -> Vec<Key> {
 
 /// All objects with the Registry's label, and those under a child's name that lack it.
 async fn children(client: &Client, namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Live, Error> {
-    let api = |kind: Kind| Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind.resource());
+    let api = |kind: Kind| kind.api(client, namespace);
     let labelled = ListParams::default().labels(&format!("{}={name}", names::REGISTRY_LABEL));
     let lists = try_join_all(Kind::OF_REGISTRY.map(|kind| {
         let (api, labelled) = (api(kind), &labelled);
@@ -156,7 +156,7 @@ async fn children(client: &Client, namespace: &str, name: &str, spec: &RegistryS
     .await?;
     let mut live = Live::default();
     for (kind, list) in Kind::OF_REGISTRY.into_iter().zip(lists) {
-        list.items.into_iter().for_each(|object| live.insert(kind, with_types(object, kind)));
+        list.items.into_iter().for_each(|object| live.insert(kind, kind.with_types(object)));
     }
     let unlabelled = expected(name, spec).into_iter().filter(|key| live.get(key).is_none());
     let reads = unlabelled.map(|(kind, child)| {
@@ -169,14 +169,6 @@ async fn children(client: &Client, namespace: &str, name: &str, spec: &RegistryS
         }
     }
     Ok(live)
-}
-
-/// Items of a list come without `apiVersion` and `kind`.
-fn with_types(mut object: DynamicObject, kind: Kind) -> DynamicObject {
-    let resource = kind.resource();
-    object.types =
-        Some(kube::api::TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() });
-    object
 }
 
 async fn optional<K>(api: &Api<K>, kind: Kind, name: Option<&str>) -> Result<Option<K>, Error>

@@ -19,7 +19,8 @@ use crate::fingerprint::fingerprint;
 use crate::names;
 use crate::registry::validate::Valid;
 use crate::registry::validate::server_config::{
-    AUTH_DIRECTORY, CONFIG_DIRECTORY, DATA_DIRECTORY, DEBUG_PORT, HTPASSWD_FILE, PORT, TLS_DIRECTORY,
+    AUTH_DIRECTORY, CONFIG_DIRECTORY, DATA_DIRECTORY, DEBUG_PORT, HTPASSWD_FILE, PORT, PULL_DIRECTORY,
+    PULL_FILE, TLS_DIRECTORY,
 };
 
 /// User and group of the server, and group of the files it mounts.
@@ -215,6 +216,10 @@ fn volumes(valid: &Valid<'_>) -> Vec<Volume> {
     if let Some(htpasswd) = valid.spec.auth.as_ref().and_then(|auth| auth.htpasswd_secret_ref.as_ref()) {
         volumes.push(secret_volume("auth", htpasswd.name.clone(), &[(&htpasswd.key, HTPASSWD_FILE)]));
     }
+    if valid.spec.pull_access.is_some() {
+        let secret = names::pull_credentials(&valid.name);
+        volumes.push(secret_volume("pull-secrets", secret, &[(PULL_FILE, PULL_FILE)]));
+    }
     volumes
 }
 
@@ -241,6 +246,7 @@ fn mount(volume: Volume) -> VolumeMount {
         "config" => (CONFIG_DIRECTORY, true),
         "tls" => (TLS_DIRECTORY, true),
         "auth" => (AUTH_DIRECTORY, true),
+        "pull-secrets" => (PULL_DIRECTORY, true),
         _ => (DATA_DIRECTORY, false),
     };
     VolumeMount {

@@ -20,6 +20,10 @@ pub const TLS_DIRECTORY: &str = "/etc/registry-tls";
 pub const AUTH_DIRECTORY: &str = "/etc/registry-auth";
 /// Name of the file in [`AUTH_DIRECTORY`].
 pub const HTPASSWD_FILE: &str = "htpasswd";
+/// Directory in which the hashes of pull secrets are mounted.
+pub const PULL_DIRECTORY: &str = "/etc/registry-pull";
+/// Name of the file in [`PULL_DIRECTORY`], and its key in the Secret.
+pub const PULL_FILE: &str = "pull-secrets";
 /// Name of the file with the cluster's public keys in [`CONFIG_DIRECTORY`].
 pub const JWKS_FILE: &str = "jwks.json";
 /// Directory of the volume.
@@ -69,6 +73,10 @@ pub fn render(spec: &RegistrySpec, tokens: Option<config::Kubernetes>) -> Result
 fn base(spec: &RegistrySpec, tokens: Option<config::Kubernetes>) -> Config {
     let mut config = Config::default();
     config.auth.kubernetes = tokens;
+    config.auth.pullsecrets = spec
+        .pull_access
+        .as_ref()
+        .map(|_| config::PullSecrets { path: PathBuf::from(PULL_DIRECTORY).join(PULL_FILE) });
     config.storage.driver =
         config::Driver::Filesystem(config::Filesystem { rootdirectory: PathBuf::from(DATA_DIRECTORY) });
     config.storage.delete.enabled = true;
