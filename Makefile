@@ -35,7 +35,7 @@ fmt: ## Format the code
 lint: debian ## Check format, clippy, rustdoc and shell scripts
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --workspace --test cluster --test clients --test gitops --locked -- -D warnings
+	cargo clippy --workspace --test cluster --test clients --test gitops --test rights --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	shellcheck $(SCRIPTS)
 unit: debian ## Run unit and integration tests, and check the generated files
@@ -88,7 +88,8 @@ clients: binaries ## Run the clients that people use against the server (no clus
 	  && PATH=$${programs//$$'\n'/:}:$$PATH $(CARGO_TEST) --test clients -- --test-threads 4
 e2e: ## Run the whole-system tests on a cluster (local unless KUBECONFIG is set)
 	. e2e/environment.sh && e2e/install && $(CARGO_TEST) --test cluster -- --test-threads 4 --skip alone:: \
-	  && $(CARGO_TEST) --test cluster -- --test-threads 1 alone::
+	  && $(CARGO_TEST) --test cluster -- --test-threads 1 alone:: \
+	  && { [[ -z $${WINDLASS_AUDIT_LOG:-} ]] || $(CARGO_TEST) --test rights; }
 e2e-gitops: ## Let Flux's own controller apply a Registry there (not in `make test`: its build takes minutes)
 	. e2e/environment.sh && e2e/install && programs=$$(e2e/tools/install flux) \
 	  && PATH=$$programs:$$PATH $(CARGO_TEST) --test gitops

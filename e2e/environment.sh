@@ -12,6 +12,7 @@ fi
 if [[ $KUBECONFIG == "$("$cluster" kubeconfig 2>/dev/null)" ]]; then
     # shellcheck disable=SC2034  # for the scripts that source this
     is_local=1
+    export WINDLASS_AUDIT_LOG=${KUBECONFIG%/*}/logs/audit.log
 fi
 programs=$("$root/e2e/tools/install" clients debian helm kubernetes)
 PATH=${programs//$'\n'/:}:$PATH

@@ -58,14 +58,16 @@ start_api_server() {
         --etcd-servers "$client" \
         --secure-port "$api_port" --advertise-address "${node_ip[node-1]}" \
         --service-cluster-ip-range "$service_range" \
-        --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction --allow-privileged \
+        --authorization-mode Node,RBAC --allow-privileged \
+        --enable-admission-plugins NodeRestriction,OwnerReferencesPermissionEnforcement \
         --client-ca-file "$pki/ca.crt" \
         --tls-cert-file "$pki/apiserver.crt" --tls-private-key-file "$pki/apiserver.key" \
         --service-account-issuer "https://kubernetes.default.svc.$cluster_domain" \
         --service-account-key-file "$pki/service-accounts.pub" \
         --service-account-signing-key-file "$pki/service-accounts.key" \
         --kubelet-client-certificate "$pki/apiserver-kubelet.crt" --kubelet-client-key "$pki/apiserver-kubelet.key" \
-        --kubelet-certificate-authority "$pki/ca.crt" --kubelet-preferred-address-types InternalIP
+        --kubelet-certificate-authority "$pki/ca.crt" --kubelet-preferred-address-types InternalIP \
+        --audit-policy-file "$here/config/audit.yaml" --audit-log-path "$logs/audit.log"
 }
 
 start_controllers() {

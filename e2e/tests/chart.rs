@@ -69,10 +69,9 @@ async fn the_operator_may_do_what_it_does_and_no_more() -> Outcome {
             ("patch", "registries/status.windlass.dev", true),
             ("patch", "deployments.apps", true),
             ("create", "persistentvolumeclaims", true),
-            // The spec is the user's, and the data is nobody's to delete.
+            // The spec is the user's.
             ("patch", "registries.windlass.dev", false),
             ("update", "registries.windlass.dev", false),
-            ("delete", "persistentvolumeclaims", false),
             ("create", "pods", false),
             ("create", "pods/exec", false),
             ("delete", "pods", false),

@@ -7,7 +7,7 @@ use e2e::namespace::{Namespace, Outcome, with_namespace};
 use e2e::registry::{self, NAME};
 use e2e::{system, wait};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use operator::api::registry::Registry;
@@ -32,11 +32,14 @@ fn api(namespace: &Namespace, resource: &ApiResource) -> Api<DynamicObject> {
 }
 
 /// Changes a field of a child and waits until it is as it was.
-async fn is_put_right<K>(namespace: &Namespace, name: &str, pointer: &str, patch: Value) -> anyhow::Result<()>
-where
-    K: kube::Resource<DynamicType = ()>,
-{
-    let api = api(namespace, &ApiResource::erase::<K>(&()));
+async fn is_put_right(
+    namespace: &Namespace,
+    kind: Kind,
+    name: &str,
+    pointer: &str,
+    patch: Value,
+) -> anyhow::Result<()> {
+    let api = api(namespace, &kind.resource());
     let field = |object: &DynamicObject| json!(object).pointer(pointer).cloned();
     let before = field(&api.get(name).await?);
     let changed = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
@@ -53,23 +56,29 @@ async fn a_changed_child_is_put_right() -> Outcome {
         let label = format!("/metadata/labels/{}", names::REGISTRY_LABEL.replace('/', "~1"));
         let unlabelled = json!({"metadata": {"labels": {names::REGISTRY_LABEL: "other"}}});
 
-        is_put_right::<Deployment>(namespace, NAME, "/spec/replicas", json!({"spec": {"replicas": 0}}))
+        is_put_right(namespace, Kind::Deployment, NAME, "/spec/replicas", json!({"spec": {"replicas": 0}}))
             .await?;
         let image = json!({"spec": {"template": {"spec": {"containers": [
             {"name": "registry", "image": "registry.local/other:1"}]}}}});
-        is_put_right::<Deployment>(namespace, NAME, "/spec/template/spec/containers/0/image", image).await?;
+        is_put_right(namespace, Kind::Deployment, NAME, "/spec/template/spec/containers/0/image", image)
+            .await?;
         let port = json!({"spec": {"ports": [{"name": "registry", "port": 80}]}});
-        is_put_right::<Service>(namespace, NAME, "/spec/ports", port).await?;
+        is_put_right(namespace, Kind::Service, NAME, "/spec/ports", port).await?;
         let selector = json!({"spec": {"selector": {names::REGISTRY_LABEL: "other"}}});
-        is_put_right::<Service>(namespace, NAME, "/spec/selector", selector).await?;
+        is_put_right(namespace, Kind::Service, NAME, "/spec/selector", selector).await?;
         let config = json!({"data": {"config.yml": "version: 0.1"}});
-        is_put_right::<ConfigMap>(namespace, &names::config_map(NAME), "/data", config).await?;
+        is_put_right(namespace, Kind::ConfigMap, &names::config_map(NAME), "/data", config).await?;
         let bundle = json!({"data": {"ca.crt": null}});
-        is_put_right::<Secret>(namespace, &names::tls_secret(NAME), "/data", bundle).await?;
-        is_put_right::<ServiceAccount>(namespace, NAME, &label, unlabelled.clone()).await?;
-        is_put_right::<Service>(namespace, NAME, &label, unlabelled.clone()).await?;
+        is_put_right(namespace, Kind::Secret, &names::tls_secret(NAME), "/data", bundle).await?;
+        is_put_right(namespace, Kind::ServiceAccount, NAME, &label, unlabelled.clone()).await?;
+        is_put_right(namespace, Kind::Service, NAME, &label, unlabelled.clone()).await?;
         let claim = names::claim(NAME);
-        is_put_right::<PersistentVolumeClaim>(namespace, &claim, &label, unlabelled).await?;
+        is_put_right(namespace, Kind::PersistentVolumeClaim, &claim, &label, unlabelled).await?;
+        // The volume has no owner: it stays when the Registry goes.
+        for (kind, name) in children().into_iter().filter(|(kind, _)| *kind != Kind::PersistentVolumeClaim) {
+            let disowned = json!({"metadata": {"ownerReferences": null}});
+            is_put_right(namespace, kind, &name, "/metadata/ownerReferences", disowned).await?;
+        }
         registry::ready(namespace, NAME).await?;
         Ok(())
     })

@@ -163,7 +163,8 @@ async fn what_workloads_use_survives_a_rule_that_lets_it_go_and_a_dry_run_touche
         }
         sleeping_deployment(namespace).await?;
         let rule = json!({"repositories": ["team/**"], "keep": {"patterns": ["^v4$"]}});
-        apply(namespace, POLICY, &json!({"retention": [rule], "dryRun": true})).await?;
+        let fields = json!({"retention": [rule], "dryRun": true, "history": {"successful": 1}});
+        apply(namespace, POLICY, &fields).await?;
         observed(namespace, POLICY, "it to be suspended", |status| {
             says(status, READY, "True", Reason::Suspended) && status.next_run.is_none()
         })
@@ -194,7 +195,8 @@ async fn what_workloads_use_survives_a_rule_that_lets_it_go_and_a_dry_run_touche
         ensure!(rules.owner_references().first().map(|owner| &owner.uid) == job.metadata.uid.as_ref());
         let pod = pod_of(namespace, &real.job, &[]).await?;
         ensure!(node_of(&pod) == Some(server_node(namespace).await?), "it ran on another node");
-        Ok(())
+        // Of the runs that ended well, only the last was to be kept.
+        wait::gone(&namespace.api::<Job>(), &preview.job).await
     })
     .await
 }
