@@ -28,7 +28,7 @@ pub enum Anonymous {
 }
 
 /// Grants rights in some repositories to some subjects.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccessRule {
     /// Who gets the rights: whoever one of these is about.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Ways to authenticate, which can stand side by side. With none set, everyone may do everything.
+/// Ways to authenticate, which can stand side by side. With none set, nobody is asked who they are, and
+/// everyone may do what `access.rules` grants to anonymous callers: everything, if there are no rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct Auth {

@@ -167,11 +167,8 @@ impl Registry {
     async fn find_layer(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Digest>> {
         let link = Key::LayerLink(name, digest);
         // What a link by the canonical algorithm holds is its own name, so that a look is enough to see that it is whole.
-        if digest.algorithm() == Algorithm::Sha256 {
-            let stat = optional(self.storage.stat(link).await)?;
-            if stat.is_some_and(|stat| stat.size == digest.to_string().len() as u64) {
-                return Ok(Some(digest.clone()));
-            }
+        if digest.algorithm() == Algorithm::Sha256 && self.is_link_to(link, digest).await? {
+            return Ok(Some(digest.clone()));
         }
         self.find_link(link).await
     }

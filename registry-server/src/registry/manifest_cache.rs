@@ -44,9 +44,8 @@ impl Registry {
         digest: &Digest,
     ) -> Result<Option<(Entry, Stat)>> {
         let Some(entry) = self.cache.get(digest) else { return Ok(None) };
-        let link = optional(self.storage.stat(Key::RevisionLink(name, digest)).await)?;
+        let is_linked = self.is_link_to(Key::RevisionLink(name, digest), &entry.stored).await?;
         let data = optional(self.storage.stat(Key::BlobData(&entry.stored)).await)?;
-        let is_linked = link.is_some_and(|link| link.size == entry.stored.to_string().len() as u64);
         let data = data.filter(|data| is_linked && data.size == entry.manifest.bytes.len() as u64);
         Ok(data.map(|data| (entry, data)))
     }

@@ -86,7 +86,8 @@ impl Registry {
             return Ok(kept.manifest);
         }
         let manifest = self.get_manifest(name, &Reference::Digest(digest.clone())).await?;
-        let data = Key::BlobData(digest);
+        let linked = self.find_link(Key::RevisionLink(name, digest)).await?;
+        let data = Key::BlobData(linked.as_ref().unwrap_or(digest));
         if let Some(stat) = optional(self.storage.stat(data).await)? {
             self.refresh(data, &stat).await;
         }

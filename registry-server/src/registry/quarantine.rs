@@ -212,6 +212,12 @@ impl Registry {
         self.read_link(key).await
     }
 
+    /// Whether a link that can only lead to `target` is there and whole, which its size tells without reading it.
+    pub(super) async fn is_link_to(&self, key: Key<'_>, target: &Digest) -> Result<bool> {
+        let stat = optional(self.storage.stat(key).await)?;
+        Ok(stat.is_some_and(|stat| stat.size == target.to_string().len() as u64))
+    }
+
     /// Deletes what runs have condemned of a key, so that it does not come back, and says whether there was any.
     pub(super) async fn forget_condemned(&self, key: Key<'_>) -> Result<bool> {
         let mut forgotten = false;

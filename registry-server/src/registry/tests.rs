@@ -577,6 +577,28 @@ async fn a_condemned_tag_is_gone_until_a_person_restores_it() {
 }
 
 #[tokio::test]
+async fn looking_for_an_old_manifest_makes_it_young_again_by_whatever_digest() {
+    let bytes = image(b"{}", b"layer");
+    let stored = sha256(&bytes);
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let storage = Arc::new(Memory::default());
+        let (registry, name) = (Registry::new(Arc::<Memory>::clone(&storage)), name("a"));
+        push_image(&registry, &name, &tag("v1"), b"layer").await;
+        let digest = Hasher::digest(algorithm, &bytes);
+        let reference = Reference::Digest(digest.clone());
+        registry.put_manifest(&name, &reference, &[], Some(IMAGE), bytes.clone()).await.unwrap();
+        let fresh = Registry::new(Arc::<Memory>::clone(&storage));
+        for registry in [&registry, &fresh] {
+            let data = Key::BlobData(&stored);
+            storage.age(&data.to_string(), std::time::Duration::from_secs(7200));
+            registry.check_manifest(&name, &digest).await.unwrap();
+            let age = storage.stat(data).await.unwrap().modified.elapsed().unwrap();
+            assert!(age.as_secs() < 3600, "{digest}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn use_makes_an_old_blob_young_again() {
     let storage = Arc::new(Memory::default());
     let (registry, name) = (Registry::new(Arc::<Memory>::clone(&storage)), name("a"));
