@@ -59,7 +59,8 @@ async fn without_their_service_account_a_registry_is_told_what_to_do() -> Outcom
         account.metadata.resource_version = None;
         account.metadata.uid = None;
         accounts.create(&kube::api::PostParams::default(), &account).await?;
-        (told?, gone?);
+        told?;
+        gone?;
         grant(namespace, NAME).await
     })
     .await

@@ -139,7 +139,7 @@ pub(crate) async fn ends_well(namespace: &Namespace, pod: &str) -> anyhow::Resul
     Ok(())
 }
 
-async fn is_refused(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
+pub(crate) async fn is_refused(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
     let waiting = |container: &ContainerStatus| container.state.as_ref()?.waiting.clone();
     let message = |pod: &Pod| {
         let containers = pod.status.as_ref()?.container_statuses.as_ref()?;

@@ -15,10 +15,9 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde::Deserialize;
 
-/// Rights that no request shows: `OwnerReferencesPermissionEnforcement`, which the test cluster has as OpenShift
+/// Rights that no request shows: `OwnerReferencesPermissionEnforcement`, which the test cluster has as `OpenShift`
 /// has, asks for them while an object with an owner is written. Without, tests of drift and of deletion fail.
-const ASKED_FOR_BY_ADMISSION: [&str; 6] = [
-    "delete configmaps",
+const ASKED_FOR_BY_ADMISSION: [&str; 5] = [
     "delete deployments",
     "delete persistentvolumeclaims",
     "delete serviceaccounts",
