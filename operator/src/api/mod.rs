@@ -62,6 +62,14 @@ mod tests {
     }
 
     #[test]
+    fn numbers_have_formats_that_the_api_server_knows() {
+        for crd in crds() {
+            let text = serde_json::to_string(&crd).unwrap();
+            assert!(!text.contains(r#""format":"uint"#), "{} has one that it warns of", crd.spec.names.kind);
+        }
+    }
+
+    #[test]
     fn a_crd_is_small_enough_for_client_side_apply() {
         for crd in crds() {
             let size = serde_json::to_string(&crd).unwrap().len();

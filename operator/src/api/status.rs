@@ -122,9 +122,9 @@ pub struct StorageStatus {
 #[serde(rename_all = "camelCase")]
 pub struct NodeAccessSummary {
     /// Number of nodes that reach the registry through what was written.
-    pub ready: u32,
+    pub ready: i32,
     /// Number of nodes that should.
-    pub desired: u32,
+    pub desired: i32,
     /// The first ten nodes that do not, in the order of their names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failing: Vec<FailingNode>,

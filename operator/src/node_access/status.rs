@@ -87,7 +87,7 @@ impl<'a> Nodes<'a> {
             Some(problem) => Verdict::new(false, problem.reason(), problem.to_string()),
             None => verdict(self.reports.len(), &failing, valid.withheld.get(registry)),
         };
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
         let summary = NodeAccessSummary {
             ready: count(self.reports.len().saturating_sub(failing.len())),
             desired: count(self.reports.len()),
