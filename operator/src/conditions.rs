@@ -27,13 +27,13 @@ impl<Reason: Display> Verdict<Reason> {
         Self { status: "Unknown", reason, message: message.into() }
     }
 
-    /// The condition of type `type_` at `generation`. It keeps the time of its last change of status, which the
+    /// The condition of type `type_` at `generation`, or at none if it is not about the spec alone. It keeps the time of its last change of status, which the
     /// `previous` conditions know.
     pub fn condition(
         &self,
         type_: &str,
         previous: &[Condition],
-        generation: i64,
+        generation: impl Into<Option<i64>>,
         now: Timestamp,
     ) -> Condition {
         let unchanged = previous.iter().find(|known| known.type_ == type_ && known.status == self.status);
@@ -42,7 +42,7 @@ impl<Reason: Display> Verdict<Reason> {
             status: self.status.to_owned(),
             reason: self.reason.to_string(),
             message: self.message.chars().take(1000).collect(),
-            observed_generation: Some(generation),
+            observed_generation: generation.into(),
             last_transition_time: unchanged
                 .map_or_else(|| Time(whole_seconds(now)), |known| known.last_transition_time.clone()),
         }

@@ -13,6 +13,8 @@ use super::pull_access::PullAccessStatus;
 pub const READY: &str = "Ready";
 /// Condition: the operator or Kubernetes is still at work (kstatus).
 pub const RECONCILING: &str = "Reconciling";
+/// How many failing nodes, or namespaces, a status names.
+pub const MOST_FAILING: usize = 10;
 /// Condition: nothing will get better until somebody changes something (kstatus).
 pub const STALLED: &str = "Stalled";
 /// Condition: the volume is there and has the size that was asked for.

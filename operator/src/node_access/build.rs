@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMap, Container, EnvVar, EnvVarSource, HostPathVolumeSource, ObjectFieldSelector,
-    PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecurityContext, Volume, VolumeMount,
+    ConfigMap, Container, EnvVar, EnvVarSource, HostPathVolumeSource, ObjectFieldSelector,
+    PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -19,7 +19,7 @@ use super::settings::Agent;
 use super::validate::{Stage, Valid};
 use crate::children::{Child, Kind};
 use crate::names;
-use crate::registry::build::{Built, filled};
+use crate::registry::build::{Built, confined, filled};
 
 /// Where an agent finds the directories of its node.
 const HOST: &str = "/host";
@@ -124,15 +124,7 @@ fn container(valid: &Valid<'_>) -> Container {
         args: Some(arguments(agent)),
         env: Some(vec![field("NODE_NAME", "spec.nodeName"), field("POD_NAMESPACE", "metadata.namespace")]),
         resources: filled(agent.resources.clone()),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                ..Capabilities::default()
-            }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(confined()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: filled(directories(valid).into_iter().map(mount).collect::<Vec<_>>()),
         ..Container::default()

@@ -10,7 +10,7 @@ use crate::api::registry::Registry;
 use crate::children::{Kind, Live};
 use crate::context::Context;
 use crate::names;
-use crate::registry::dereference::Error;
+use crate::registry::dereference::{Error, optional};
 
 /// What the cluster holds that matters to the nodes.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ pub async fn dereference<'a>(known: &Known<'a>, context: &Context) -> Result<Fou
     if context.node_access.image.is_some() {
         let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
         let (account, config_map, daemon_set) = try_join!(
-            optional(&accounts, Kind::ServiceAccount, names::NODE_AGENT),
+            optional(&accounts, Kind::ServiceAccount, Some(names::NODE_AGENT)),
             child(client, namespace, Kind::ConfigMap, names::NODE_ACCESS_PLAN),
             child(client, namespace, Kind::DaemonSet, names::NODE_AGENT),
         )?;
@@ -81,11 +81,10 @@ async fn asking<'a>(client: &Client, registry: &'a Registry) -> Asking<'a> {
     let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
     let secret = certificate_secret(registry);
     let read = async {
-        let certificate = async {
-            let Some(secret) = &secret else { return Ok(None) };
-            optional(&secrets, Kind::Secret, secret).await
-        };
-        try_join!(optional(&services, Kind::Service, &name), certificate)
+        try_join!(
+            optional(&services, Kind::Service, Some(&name)),
+            optional(&secrets, Kind::Secret, secret.as_deref()),
+        )
     };
     let parts = read.await.map(|(service, certificate)| Parts { service, certificate });
     Asking { registry, parts }
@@ -107,12 +106,5 @@ async fn child(
     kind: Kind,
     name: &str,
 ) -> Result<Option<DynamicObject>, Error> {
-    optional(&Api::namespaced_with(client.clone(), namespace, &kind.resource()), kind, name).await
-}
-
-async fn optional<K>(api: &Api<K>, kind: Kind, name: &str) -> Result<Option<K>, Error>
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    api.get_opt(name).await.map_err(|source| Error { what: format!("{} {name}", kind.name()), source })
+    optional(&kind.api(client, namespace), kind, Some(name)).await
 }

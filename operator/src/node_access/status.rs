@@ -13,11 +13,10 @@ use super::Known;
 use super::validate::Valid;
 use crate::api::node_access::{NodeAccess, NodeRegistry};
 use crate::api::registry::Registry;
-use crate::api::status::{FailingNode, NODE_ACCESS_READY, NodeAccessSummary, READY, Reason, RegistryStatus};
+use crate::api::status::{
+    FailingNode, MOST_FAILING, NODE_ACCESS_READY, NodeAccessSummary, READY, Reason, RegistryStatus,
+};
 use crate::{apply, conditions, names};
-
-/// How many failing nodes a status names.
-const MOST_FAILING: usize = 10;
 
 /// Reason of a node whose agent has not said anything of the present plan yet.
 const PENDING: &str = "Pending";
@@ -153,11 +152,8 @@ fn verdict(desired: usize, failing: &[FailingNode], withheld: Option<&Vec<String
 #[must_use]
 pub fn news(before: Option<&RegistryStatus>, view: Option<&View>, now: Timestamp) -> Option<Value> {
     let conditions = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let wanted = view.map(|view| Condition {
-        // It is about the nodes as they are, whatever generation the rest of the status is about.
-        observed_generation: None,
-        ..view.verdict.condition(NODE_ACCESS_READY, conditions, 0, now)
-    });
+    // It is about the nodes as they are, whatever generation the rest of the status is about.
+    let wanted = view.map(|view| view.verdict.condition(NODE_ACCESS_READY, conditions, None, now));
     let summary = view.map(|view| &view.summary);
     let is_told = before.and_then(|status| status.node_access.as_ref()) == summary
         && conditions.iter().find(|condition| condition.type_ == NODE_ACCESS_READY) == wanted.as_ref();

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::api::registry::Registry;
 use crate::children::Kind;
 use crate::names;
+use crate::registry::dereference::Error;
 
 /// What the cluster holds that matters to pull access.
 #[derive(Clone, Debug, Default)]
@@ -42,16 +43,6 @@ impl Found {
         };
         self.secrets.iter().find(is_it)
     }
-}
-
-/// A read that failed. It is tried again.
-#[derive(Debug, thiserror::Error)]
-#[error("read {what}")]
-pub struct Error {
-    /// What was read.
-    pub what: String,
-    /// Why it failed.
-    pub source: kube::Error,
 }
 
 /// Reads all of it in the `watched` namespaces, or in all if there are none.

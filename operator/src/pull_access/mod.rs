@@ -32,6 +32,7 @@ use crate::children::{Child, Kind, Live};
 use crate::context::Context;
 use crate::names;
 use crate::registry::build::Built as Children;
+use crate::registry::dereference::Error as ReadError;
 use build::{Amendment, Built};
 use dereference::Found;
 use status::Outcome;
@@ -42,7 +43,7 @@ use validate::{Access, Problem, Valid};
 pub enum Error {
     /// The first step failed.
     #[error("dereference")]
-    Dereference(#[from] dereference::Error),
+    Dereference(#[from] ReadError),
     /// The second step failed.
     #[error(transparent)]
     Validate(#[from] validate::Error),

@@ -14,12 +14,9 @@ use super::dereference::Found;
 use super::validate::{Access, Problem, Valid};
 use crate::api::pull_access::{FailingNamespace, PULL_ACCESS_READY, PullAccessStatus};
 use crate::api::registry::Registry;
-use crate::api::status::Reason;
+use crate::api::status::{MOST_FAILING, Reason};
 use crate::context::Context;
 use crate::{apply, conditions, names};
-
-/// The most failing namespaces that are told one by one.
-const MOST_FAILING: usize = 10;
 
 /// What one round came to for one Registry.
 #[derive(Clone, Debug, Default)]
@@ -72,9 +69,8 @@ pub fn status(
     let previous = registry.status.clone().unwrap_or_default();
     failing.truncate(MOST_FAILING);
     let namespaces = i32::try_from(outcome.written.len()).unwrap_or(i32::MAX);
-    let condition = verdict.condition(PULL_ACCESS_READY, &previous.conditions, 0, now);
     // It is about the namespaces as well as the spec, and so about no generation.
-    let condition = Condition { observed_generation: None, ..condition };
+    let condition = verdict.condition(PULL_ACCESS_READY, &previous.conditions, None, now);
     (PullAccessStatus { namespaces, failing }, condition)
 }
 

@@ -171,7 +171,8 @@ async fn children(client: &Client, namespace: &str, name: &str, spec: &RegistryS
     Ok(live)
 }
 
-async fn optional<K>(api: &Api<K>, kind: Kind, name: Option<&str>) -> Result<Option<K>, Error>
+/// The object of this name, if there is one and a name at all.
+pub(crate) async fn optional<K>(api: &Api<K>, kind: Kind, name: Option<&str>) -> Result<Option<K>, Error>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {

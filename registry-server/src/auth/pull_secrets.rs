@@ -4,14 +4,13 @@
 //! thousands of Pods that start at once cost no bcrypt.
 
 use std::collections::HashMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use sha2::{Digest as _, Sha256};
-
 use super::Identity;
 use super::followed::Followed;
+use crate::types::{Algorithm, Digest, Hasher};
 
 /// What every such password begins with, so that people and scanners for leaked secrets know it.
 pub const PREFIX: &str = "windlass_pull_";
@@ -29,13 +28,11 @@ pub struct Error {
 /// The line of the file by which `password` is that of `namespace`, with its end.
 #[must_use]
 pub fn line(namespace: &str, password: &str) -> String {
-    let mut line = format!("{namespace}:");
-    for byte in Sha256::digest(password) {
-        // Writing to a String cannot fail.
-        let _ = write!(line, "{byte:02x}");
-    }
-    line.push('\n');
-    line
+    format!("{namespace}:{}\n", hash(password).hex())
+}
+
+fn hash(password: &str) -> Digest {
+    Hasher::digest(Algorithm::Sha256, password.as_bytes())
 }
 
 /// Whether a password says of itself that it is one of a pull secret.
@@ -49,7 +46,7 @@ pub(super) struct PullSecrets(Followed<Namespaces>);
 
 /// Namespaces by the hashes of their passwords.
 #[derive(Default)]
-struct Namespaces(HashMap<[u8; 32], String>);
+struct Namespaces(HashMap<Digest, String>);
 
 impl PullSecrets {
     /// Reads the file at `path`.
@@ -63,8 +60,7 @@ impl PullSecrets {
 
     /// Who has the password; `None` if nobody. It takes the same work either way.
     pub(super) fn verify(&self, password: &str) -> Option<Identity> {
-        let hash: [u8; 32] = Sha256::digest(password).into();
-        self.0.current().0.get(&hash).map(|namespace| Identity::of_puller(namespace))
+        self.0.current().0.get(&hash(password)).map(|namespace| Identity::of_puller(namespace))
     }
 }
 
@@ -100,16 +96,10 @@ impl fmt::Debug for Namespaces {
     }
 }
 
-fn parse_line(line: &str) -> Option<(&str, [u8; 32])> {
-    let (namespace, digits) = line.split_once(':')?;
-    if namespace.is_empty() || digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (index, byte) in hash.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some((namespace, hash))
+fn parse_line(line: &str) -> Option<(&str, Digest)> {
+    let (namespace, digits) = line.split_once(':').filter(|(namespace, _)| !namespace.is_empty())?;
+    let digest = format!("{}:{}", Algorithm::Sha256, digits.to_ascii_lowercase());
+    Some((namespace, digest.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -130,19 +130,21 @@ fn container(valid: &Valid<'_>) -> Container {
         // A server that still checks its storage is not restarted for it: two minutes are left for the start.
         startup_probe: Some(probe("/livez", 1, 120)),
         resources: valid.spec.resources.as_ref().map(resources),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                ..Capabilities::default()
-            }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(confined()),
         // A message on the way out is shown in the Pod's status, and from there in the Registry's.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(volumes(valid).into_iter().map(mount).collect()),
         ..Container::default()
+    }
+}
+
+/// What no container of ours may: gain rights, write to its image, or use what the kernel grants to root.
+pub(crate) fn confined() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+        ..SecurityContext::default()
     }
 }
 

@@ -9,7 +9,7 @@ mod secret;
 mod service;
 mod service_account;
 
-pub(crate) use deployment::resources;
+pub(crate) use deployment::{confined, resources};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Value, json};
