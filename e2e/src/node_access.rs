@@ -13,8 +13,12 @@ use serde_json::{Value, json};
 use crate::namespace::Namespace;
 use crate::{cluster, registry, wait};
 
-/// Where the container runtime of a node looks for hosts.
-const HOSTS: &str = "/etc/containerd/certs.d";
+/// The directory of a node with all that is configured there.
+const CONFIGURATION: &str = "/etc";
+/// Where the container runtime of a node looks for hosts, as [`run_on`] shows it.
+pub const HOSTS: &str = "/node/containerd/certs.d";
+/// Where it has its configuration.
+pub const RUNTIME: &str = "/node/containerd/config.toml";
 
 static PODS: AtomicUsize = AtomicUsize::new(0);
 
@@ -57,12 +61,12 @@ pub async fn nodes(namespace: &Namespace) -> anyhow::Result<Vec<String>> {
 /// # Errors
 /// When they cannot be read.
 pub async fn files(namespace: &Namespace, node: &str) -> anyhow::Result<String> {
-    let all = "{ find /hosts; grep -r '' /hosts; }";
-    let script = format!("{all} | grep -F -e '.{}' || true", namespace.name);
+    let script =
+        format!("{{ find {HOSTS}; grep -r '' {HOSTS}; }} | grep -F -e '.{}' || true", namespace.name);
     run_on(namespace, node, &script).await
 }
 
-/// What `script` writes on `node`, run as root with the directory of the runtime's hosts as `/hosts`.
+/// What `script` writes on `node`, run as root among the node's processes, with its `/etc` as `/node`.
 ///
 /// # Errors
 /// When it fails.
@@ -72,13 +76,14 @@ pub async fn run_on(namespace: &Namespace, node: &str, script: &str) -> anyhow::
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {
             "nodeName": node,
+            "hostPID": true,
             "restartPolicy": "Never",
             "tolerations": [{"operator": "Exists"}],
             "containers": [{
                 "name": "script", "image": cluster::busybox_image(), "command": ["sh", "-euc", script],
-                "volumeMounts": [{"name": "hosts", "mountPath": "/hosts"}],
+                "volumeMounts": [{"name": "node", "mountPath": "/node"}],
             }],
-            "volumes": [{"name": "hosts", "hostPath": {"path": HOSTS, "type": "DirectoryOrCreate"}}],
+            "volumes": [{"name": "node", "hostPath": {"path": CONFIGURATION}}],
         },
     });
     namespace.apply(pod).await?;

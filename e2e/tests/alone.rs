@@ -1,26 +1,167 @@
 //! What needs the whole cluster: run after all other tests, when none of their Registries is left.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use e2e::cluster::SYSTEM_NAMESPACE;
-use e2e::namespace::{Outcome, with_namespace};
-use e2e::node_access::{files, grant, nodes};
-use e2e::registry::{self, NAME};
+use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::node_access::{RUNTIME, files, grant, granted, nodes, run_on};
+use e2e::registry::{self, NAME, USER};
+use e2e::tools::run_command;
 use e2e::wait;
 use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use kube::api::{Api, DeleteParams, ListParams};
-use operator::api::node_access::NodeAccess;
+use kube::Resource;
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use operator::api::node_access::{CREDENTIAL_PROVIDER_INSTALLED, NodeAccess};
 use operator::api::registry::Registry;
+use operator::api::status::{NODE_ACCESS_READY, RegistryStatus};
 use operator::names;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::pull;
+
+/// Where the cluster's kubelets look for the credential provider.
+const PROVIDER: &str = "/etc/kubernetes/windlass";
+/// Whom they ask for tokens for.
+const AUDIENCE: &str = "windlass.dev";
+
+fn system<K>(namespace: &Namespace) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE)
+}
+
+/// Changes the configuration of a node's runtime and has it started again, as its owner would.
+async fn reconfigure(namespace: &Namespace, node: &str, expression: &str) -> anyhow::Result<()> {
+    let script = format!("sed -i '{expression}' {RUNTIME}; killall containerd");
+    run_on(namespace, node, &script).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_node_whose_runtime_looks_for_no_hosts_names_the_setting_and_the_file() -> Outcome {
+    with_namespace("no-config-path", async |namespace| {
+        registry::quick(namespace).await?;
+        pull::ready_for_pods(namespace).await?;
+        let node = nodes(namespace).await?.pop().context("no node")?;
+        let image = pull::Image { node: Some(&node), ..pull::Image::default() };
+        reconfigure(namespace, &node, "s/config_path/#&/").await?;
+        // A change of the plan makes the agents look.
+        let patch = json!({"spec": {"hostnames": ["no-config-path.images.example"]}});
+        namespace.merge::<Registry>(NAME, patch).await?;
+        let is_told = |status: &RegistryStatus| {
+            let failing = status.node_access.iter().flat_map(|summary| &summary.failing);
+            let names_all = |message: &str| {
+                ["config_path", "/etc/containerd/config.toml"].iter().all(|word| message.contains(word))
+            };
+            registry::is(status, NODE_ACCESS_READY, "False")
+                && failing.into_iter().any(|failing| failing.node == node && names_all(&failing.message))
+        };
+        let told = registry::observed(namespace, NAME, "the setting to be named", is_told).await;
+        pull::start_image(namespace, "pod", image, &[pull::PULL_SECRET]).await?;
+        let failed = pull::fails(namespace, "pod").await;
+        reconfigure(namespace, &node, "s/#config_path/config_path/").await?;
+        told?;
+        let words = failed?;
+        ensure!(words.contains("lookup registry."), "{words}");
+        granted(namespace, NAME).await?;
+        pull::ends_well(namespace, "pod").await
+    })
+    .await
+}
+
+/// Has the agents put the credential provider into this directory of the nodes; into none if it is empty.
+async fn credential_provider_in(directory: &str) -> anyhow::Result<()> {
+    let mut upgrade = Command::new("helm");
+    let chart = format!("{}/../charts/windlass", env!("CARGO_MANIFEST_DIR"));
+    upgrade.args(["upgrade", "windlass", &chart, "--namespace", SYSTEM_NAMESPACE, "--reuse-values"]);
+    upgrade.args(["--set", &format!("nodeAgent.credentialProviderDirectory={directory}"), "--wait"]);
+    run_command(&mut upgrade).await.map(drop)
+}
+
+/// A token of a `ServiceAccount` of the namespace, for the audience.
+async fn token(namespace: &Namespace, account: &str, audience: &str) -> anyhow::Result<String> {
+    let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let accounts = namespace.api::<ServiceAccount>();
+    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+    Ok(answer.status.context("no token")?.token)
+}
+
+#[tokio::test]
+async fn a_service_account_pushes_with_its_token_and_pods_pull_with_nothing_else() -> Outcome {
+    with_namespace("secretless", async |namespace| {
+        // Kubelets do not start without it, so the agents come though no Registry asks for them.
+        credential_provider_in(PROVIDER).await?;
+        for node in nodes(namespace).await? {
+            let is_installed = |report: &NodeAccess| {
+                let conditions = report.status.iter().flat_map(|status| &status.conditions);
+                conditions.into_iter().any(|condition| {
+                    condition.type_ == CREDENTIAL_PROVIDER_INSTALLED && condition.status == "True"
+                })
+            };
+            wait::until(&system::<NodeAccess>(namespace), &node, "the credential provider to be installed", is_installed).await?;
+        }
+
+        let mut spec = registry::spec();
+        spec["auth"] = json!({
+            // What the kubelets ask for tokens for.
+            "kubernetes": {"audience": AUDIENCE},
+            "rules": [
+                {"subjects": [{"kind": "ServiceAccount"}], "repositories": ["{namespace}/**"], "actions": ["pull", "push"]},
+            ],
+        });
+        registry::apply(namespace, NAME, spec).await?;
+        registry::ready(namespace, NAME).await?;
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder"}});
+        namespace.apply(account).await?;
+        let own = format!("{}/hello", namespace.name);
+
+        let (_forward, anybody) = registry::reach(namespace, NAME).await?;
+        let for_others = token(namespace, "builder", "somebody.else").await?;
+        let refused = e2e::oci::push(&anybody.with_user(USER, &for_others), &own, "v1", "layer").await;
+        ensure!(format!("{refused:?}").contains("401 Unauthorized"), "{refused:?}");
+
+        let token = token(namespace, "builder", AUDIENCE).await?;
+        let (_forward, anybody) = registry::reach(namespace, NAME).await?;
+        let refused = e2e::oci::push(&anybody.with_user(USER, &token), "elsewhere/hello", "v1", "layer").await;
+        ensure!(format!("{refused:?}").contains("403 Forbidden"), "{refused:?}");
+        pull::push_hello(namespace, &own, &token).await?;
+
+        grant(namespace, NAME).await?;
+        pull::start_from(namespace, &own, "pod", &[]).await?;
+        pull::ends_well(namespace, "pod").await?;
+        pull::start_from(namespace, "elsewhere/hello", "stranger", &[]).await?;
+        pull::is_refused(namespace, "stranger").await?;
+
+        namespace.api::<Registry>().delete(NAME, &DeleteParams::default()).await?;
+        wait::gone(&namespace.api::<Registry>(), NAME).await?;
+        credential_provider_in("").await?;
+        wait::gone(&system::<DaemonSet>(namespace), names::NODE_AGENT).await?;
+        let look = format!("ls -A {}", PROVIDER.replace("/etc", "/node"));
+        for node in nodes(namespace).await? {
+            wait::eventually("the credential provider to be gone", async || {
+                let left = run_on(namespace, &node, &look).await?;
+                ensure!(left.is_empty(), "on {node} there is: {left}");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    })
+    .await
+}
 
 #[tokio::test]
 async fn when_no_registry_asks_any_more_the_agents_leave_and_take_everything_along() -> Outcome {
     with_namespace("alone", async |namespace| {
         registry::quick(namespace).await?;
         grant(namespace, NAME).await?;
-        let sets: Api<DaemonSet> = Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE);
-        let plans: Api<ConfigMap> = Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE);
-        let reports: Api<NodeAccess> = Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE);
+        let sets = system::<DaemonSet>(namespace);
+        let plans = system::<ConfigMap>(namespace);
+        let reports = system::<NodeAccess>(namespace);
         ensure!(sets.get_opt(names::NODE_AGENT).await?.is_some(), "there are no agents");
         namespace.api::<Registry>().delete(NAME, &DeleteParams::default()).await?;
         wait::gone(&sets, names::NODE_AGENT).await?;
@@ -45,20 +186,20 @@ async fn without_their_service_account_a_registry_is_told_what_to_do() -> Outcom
     with_namespace("no-account", async |namespace| {
         registry::quick(namespace).await?;
         grant(namespace, NAME).await?;
-        let accounts: Api<ServiceAccount> = Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE);
+        let accounts = system::<ServiceAccount>(namespace);
         let mut account = accounts.get(names::NODE_AGENT).await?;
         accounts.delete(names::NODE_AGENT, &DeleteParams::default()).await?;
-        let is_told = |status: &operator::api::status::RegistryStatus| {
-            let condition = status.condition(operator::api::status::NODE_ACCESS_READY);
+        let is_told = |status: &RegistryStatus| {
+            let condition = status.condition(NODE_ACCESS_READY);
             condition.is_some_and(|condition| condition.reason == "NodeAgentMissing")
         };
         let told = registry::observed(namespace, NAME, "it to be told", is_told).await;
-        let sets: Api<DaemonSet> = Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE);
+        let sets = system::<DaemonSet>(namespace);
         // What `helm uninstall` does: all that belongs to the account goes with it.
         let gone = wait::gone(&sets, names::NODE_AGENT).await;
         account.metadata.resource_version = None;
         account.metadata.uid = None;
-        accounts.create(&kube::api::PostParams::default(), &account).await?;
+        accounts.create(&PostParams::default(), &account).await?;
         told?;
         gone?;
         grant(namespace, NAME).await

@@ -1,19 +1,24 @@
-//! Certificates are exchanged while clients use the registry, and none of them notices.
+//! Certificates are exchanged while clients and kubelets use the registry, and none of them notices.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use e2e::http::Client;
 use e2e::namespace::{Namespace, Outcome, with_namespace};
-use e2e::registry::{self, NAME};
+use e2e::node_access::{self, HOSTS, nodes, run_on};
+use e2e::registry::{self, NAME, PASSWORD};
 use e2e::{oci, wait};
 use http::StatusCode;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use operator::names;
 use serde_json::json;
+
+use crate::pull::{self, Image};
+use crate::pull_access;
 
 /// Pods and how often their containers were started again.
 async fn servers(namespace: &Namespace) -> anyhow::Result<Vec<(Option<String>, i32)>> {
@@ -89,6 +94,79 @@ async fn no_request_fails_while_certificate_and_authority_are_exchanged() -> Out
         println!("{pulls} pulls went well meanwhile");
         ensure!(pulls > 0, "nothing was pulled meanwhile");
         assert_eq!(servers(namespace).await?, before, "the server was started again");
+        Ok(())
+    })
+    .await
+}
+
+/// Runs Pods, each on the next node, until `stop`, and returns how many.
+async fn run_pods_until(namespace: &Namespace, repository: &str, stop: &AtomicBool) -> anyhow::Result<usize> {
+    let mut pods = 0;
+    for node in nodes(namespace).await?.iter().cycle() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let pod = format!("pod-{pods}");
+        let image = Image { repository: Some(repository), node: Some(node), ..Image::default() };
+        pull::start_image(namespace, &pod, image, &[]).await?;
+        pull::ends_well(namespace, &pod).await.with_context(|| format!("after {pods} Pods"))?;
+        pods += 1;
+    }
+    Ok(pods)
+}
+
+/// Exchanges the authority, the certificate and, by waiting, the passwords of pull secrets.
+async fn exchange_all(namespace: &Namespace) -> anyhow::Result<()> {
+    let password = pull_access::password(namespace, namespace).await?;
+    renew_authority(namespace).await?;
+    let count = format!("grep -c BEGIN {HOSTS}/{NAME}.{}.svc:5000/ca.crt", namespace.name);
+    for node in nodes(namespace).await? {
+        wait::eventually("the node to trust both authorities", async || {
+            let found = run_on(namespace, &node, &count).await?;
+            ensure!(found.trim() == "2", "there are {found}");
+            Ok(())
+        })
+        .await?;
+    }
+    let (_forward, client) = registry::reach(namespace, NAME).await?;
+    let former = client.with_user("any", &password);
+    let first = former.get("/v2/").await?.expect(StatusCode::OK)?.serial;
+    let broken = json!({"stringData": {"tls.crt": ""}});
+    namespace.merge::<Secret>(&names::tls_secret(NAME), broken).await?;
+    presents_another_than(&former, &first).await?;
+    // The exchange of passwords is over when the former is worth nothing.
+    while former.get("/v2/").await?.expect(StatusCode::OK).is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_pod_fails_to_pull_while_authority_certificate_and_passwords_are_exchanged() -> Outcome {
+    with_namespace("pod-rotation", async |namespace| {
+        pull_access::hub(namespace, &json!({"rotateEvery": "1m"})).await?;
+        pull_access::select(namespace, namespace, true).await?;
+        let repository = format!("{}/hello", namespace.name);
+        pull::push_hello(namespace, &repository, PASSWORD).await?;
+        node_access::grant(namespace, NAME).await?;
+        pull_access::lists(namespace, "default", &[&pull_access::secret_name(namespace)]).await?;
+
+        let stop = AtomicBool::new(false);
+        let exchange = async {
+            let outcome = exchange_all(namespace).await;
+            stop.store(true, Ordering::Relaxed);
+            outcome
+        };
+        let (pods, exchanged) = tokio::join!(run_pods_until(namespace, &repository, &stop), exchange);
+        exchanged?;
+        println!("{} Pods ran meanwhile", pods?);
+        let events = namespace.api::<Event>().list(&ListParams::default()).await?;
+        let is_about_pulls = |event: &&Event| {
+            event.involved_object.name.as_deref().is_some_and(|name| name.starts_with("pod-"))
+                && event.type_.as_deref() == Some("Warning")
+        };
+        let failures: Vec<_> = events.iter().filter(is_about_pulls).map(|event| &event.message).collect();
+        ensure!(failures.is_empty(), "{failures:?}");
         Ok(())
     })
     .await

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, ensure};
 use e2e::cluster::SYSTEM_NAMESPACE;
 use e2e::namespace::{Namespace, Outcome, with_namespace};
-use e2e::node_access::{asked, files, grant, granted, nodes, run_on};
+use e2e::node_access::{HOSTS, asked, files, grant, granted, nodes, run_on};
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
 use e2e::wait;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -91,7 +91,7 @@ async fn what_somebody_else_has_put_on_a_node_stays_and_is_named() -> Outcome {
     with_namespace("foreign", async |namespace| {
         registry::quick(namespace).await?;
         let node = nodes(namespace).await?.pop().context("no node")?;
-        let directory = format!("/hosts/{NAME}.{}.svc:5000", namespace.name);
+        let directory = format!("{HOSTS}/{NAME}.{}.svc:5000", namespace.name);
         let foreign = "server = \"https://elsewhere.example\"";
         let write = format!("mkdir -p {directory}; echo '{foreign}' > {directory}/hosts.toml");
         run_on(namespace, &node, &write).await?;
@@ -205,7 +205,7 @@ async fn an_agent_that_is_replaced_leaves_the_files_as_they_are() -> Outcome {
         registry::quick(namespace).await?;
         grant(namespace, NAME).await?;
         let node = nodes(namespace).await?.pop().context("no node")?;
-        let file = format!("/hosts/{NAME}.{}.svc:5000/hosts.toml", namespace.name);
+        let file = format!("{HOSTS}/{NAME}.{}.svc:5000/hosts.toml", namespace.name);
         let inode = async || run_on(namespace, &node, &format!("stat -c %i {file}")).await;
         let before = inode().await?;
         let pods = agent_pods(namespace).await?;

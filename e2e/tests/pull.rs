@@ -1,13 +1,12 @@
 //! Pods run images from a Registry: pulled by the kubelet, under the in-cluster name, by those who may.
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use e2e::namespace::{Namespace, Outcome, with_namespace};
 use e2e::registry::{NAME, PASSWORD, USER, USERS};
 use e2e::tools::{Trust, run_command};
 use e2e::{forward, hello, node_access, registry, wait};
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, ServiceAccount};
-use kube::api::{LogParams, PostParams};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::api::LogParams;
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
@@ -15,8 +14,6 @@ use tokio::process::Command;
 pub(crate) const PULL_SECRET: &str = "pull";
 /// Where the image is.
 pub(crate) const REPOSITORY: &str = "team/hello";
-/// Whom the cluster's kubelets ask for tokens for.
-const AUDIENCE: &str = "windlass.dev";
 
 /// Pushes the image to the Registry [`NAME`].
 pub(crate) async fn push_hello(
@@ -89,7 +86,7 @@ pub(crate) async fn start(namespace: &Namespace, pod: &str, pull_secrets: &[&str
     start_image(namespace, pod, Image::default(), pull_secrets).await
 }
 
-async fn start_from(
+pub(crate) async fn start_from(
     namespace: &Namespace,
     repository: &str,
     pod: &str,
@@ -139,7 +136,8 @@ pub(crate) async fn ends_well(namespace: &Namespace, pod: &str) -> anyhow::Resul
     Ok(())
 }
 
-pub(crate) async fn is_refused(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
+/// Waits until the pull of the Pod `pod` has failed, and returns what the kubelet says of it.
+pub(crate) async fn fails(namespace: &Namespace, pod: &str) -> anyhow::Result<String> {
     let waiting = |container: &ContainerStatus| container.state.as_ref()?.waiting.clone();
     let message = |pod: &Pod| {
         let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
@@ -147,7 +145,11 @@ pub(crate) async fn is_refused(namespace: &Namespace, pod: &str) -> anyhow::Resu
         (waiting.reason.as_deref() == Some("ErrImagePull")).then(|| waiting.message.unwrap_or_default())
     };
     let pod = wait::until(&namespace.api(), pod, "its pull to fail", |pod| message(pod).is_some()).await?;
-    let words = message(&pod).unwrap_or_default();
+    Ok(message(&pod).unwrap_or_default())
+}
+
+pub(crate) async fn is_refused(namespace: &Namespace, pod: &str) -> anyhow::Result<()> {
+    let words = fails(namespace, pod).await?;
     let refusals = ["401", "403", "authorization failed"];
     ensure!(refusals.iter().any(|refusal| words.contains(refusal)), "{words}");
     Ok(())
@@ -228,52 +230,6 @@ async fn rules_decide_which_images_a_pod_may_pull() -> Outcome {
         is_refused(namespace, "intruder").await?;
         start(namespace, "friend", &[PULL_SECRET]).await?;
         ends_well(namespace, "friend").await
-    })
-    .await
-}
-
-/// A token of a `ServiceAccount` of the namespace, for the audience.
-async fn token(namespace: &Namespace, account: &str, audience: &str) -> anyhow::Result<String> {
-    let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec, ..TokenRequest::default() };
-    let accounts = namespace.api::<ServiceAccount>();
-    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
-    Ok(answer.status.context("no token")?.token)
-}
-
-#[tokio::test]
-async fn a_service_account_pushes_with_its_token_and_pods_pull_with_nothing_else() -> Outcome {
-    with_namespace("secretless", async |namespace| {
-        let mut spec = registry::spec();
-        spec["auth"] = json!({
-            // What the kubelets ask for tokens for.
-            "kubernetes": {"audience": AUDIENCE},
-            "rules": [
-                {"subjects": [{"kind": "ServiceAccount"}], "repositories": ["{namespace}/**"], "actions": ["pull", "push"]},
-            ],
-        });
-        registry::apply(namespace, NAME, spec).await?;
-        registry::ready(namespace, NAME).await?;
-        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "builder"}});
-        namespace.apply(account).await?;
-        let own = format!("{}/hello", namespace.name);
-
-        let (_forward, anybody) = registry::reach(namespace, NAME).await?;
-        let for_others = token(namespace, "builder", "somebody.else").await?;
-        let refused = e2e::oci::push(&anybody.with_user(USER, &for_others), &own, "v1", "layer").await;
-        ensure!(format!("{refused:?}").contains("401 Unauthorized"), "{refused:?}");
-
-        let token = token(namespace, "builder", AUDIENCE).await?;
-        let (_forward, anybody) = registry::reach(namespace, NAME).await?;
-        let refused = e2e::oci::push(&anybody.with_user(USER, &token), "elsewhere/hello", "v1", "layer").await;
-        ensure!(format!("{refused:?}").contains("403 Forbidden"), "{refused:?}");
-        push_hello(namespace, &own, &token).await?;
-
-        node_access::grant(namespace, NAME).await?;
-        start_from(namespace, &own, "pod", &[]).await?;
-        ends_well(namespace, "pod").await?;
-        start_from(namespace, "elsewhere/hello", "stranger", &[]).await?;
-        is_refused(namespace, "stranger").await
     })
     .await
 }

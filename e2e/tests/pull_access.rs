@@ -25,7 +25,7 @@ const LABEL: &str = "e2e.windlass.dev/images-of";
 const MINE: &str = "mine";
 
 /// Makes a Registry whose rules give each namespace a place of its own, and selects those with [`LABEL`].
-async fn hub(namespace: &Namespace, pull_access: &Value) -> anyhow::Result<()> {
+pub(crate) async fn hub(namespace: &Namespace, pull_access: &Value) -> anyhow::Result<()> {
     let mut spec = registry::spec();
     spec["auth"]["rules"] = json!([
         {"subjects": [{"kind": "User", "name": USER}], "repositories": ["**"], "actions": ["pull", "push"]},
@@ -53,7 +53,7 @@ async fn neighbour(hub: &Namespace, name: &str, is_selected: bool) -> anyhow::Re
     Ok(Namespace { client: hub.client.clone(), name })
 }
 
-fn secret_name(hub: &Namespace) -> String {
+pub(crate) fn secret_name(hub: &Namespace) -> String {
     names::pull_secret(NAME, &hub.name)
 }
 
@@ -76,7 +76,7 @@ async fn start(namespace: &Namespace, pod: &str, image: &str, pull_secrets: &[&s
 }
 
 /// Waits until the list of a `ServiceAccount` is this.
-async fn lists(namespace: &Namespace, account: &str, expected: &[&str]) -> anyhow::Result<()> {
+pub(crate) async fn lists(namespace: &Namespace, account: &str, expected: &[&str]) -> anyhow::Result<()> {
     let what = format!("it to list {expected:?}");
     wait::until(&namespace.api::<ServiceAccount>(), account, &what, |account| listed(account) == expected)
         .await?;
@@ -91,7 +91,7 @@ async fn with_own_secret(namespace: &Namespace) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn select(hub: &Namespace, namespace: &Namespace, is_selected: bool) -> anyhow::Result<()> {
+pub(crate) async fn select(hub: &Namespace, namespace: &Namespace, is_selected: bool) -> anyhow::Result<()> {
     let label = if is_selected { json!(hub.name) } else { Value::Null };
     let patch = Patch::Merge(json!({"metadata": {"labels": {LABEL: label}}}));
     hub.all::<v1::Namespace>().patch(&namespace.name, &PatchParams::default(), &patch).await?;
@@ -99,7 +99,7 @@ async fn select(hub: &Namespace, namespace: &Namespace, is_selected: bool) -> an
 }
 
 /// The password in the pull secret of a namespace, for the host that Pods use.
-async fn password(hub: &Namespace, namespace: &Namespace) -> anyhow::Result<String> {
+pub(crate) async fn password(hub: &Namespace, namespace: &Namespace) -> anyhow::Result<String> {
     let name = secret_name(hub);
     let secret = wait::until(&namespace.api::<Secret>(), &name, "it to be there", |_| true).await?;
     let data = secret.data.unwrap_or_default();
