@@ -120,6 +120,17 @@ fn auths() -> impl Iterator<Item = (Value, Verdict)> {
             users_with_rule(&json!({"kind": "User", "name": "a", "namespace": "b"}), "pull"),
             Refused("has no namespace"),
         ),
+        (users_with_rule(&json!({"kind": "Claim", "name": "/a", "value": "b"}), "pull"), Accepted),
+        (users_with_rule(&json!({"kind": "Claim", "value": "b"}), "pull"), Refused("needs a name")),
+        (users_with_rule(&json!({"kind": "Claim", "name": "/a"}), "pull"), Refused("needs a value")),
+        (
+            users_with_rule(&json!({"kind": "Claim", "name": "a", "value": "b"}), "pull"),
+            Refused("JSON Pointer"),
+        ),
+        (
+            users_with_rule(&json!({"kind": "User", "name": "a", "value": "b"}), "pull"),
+            Refused("the others have no value"),
+        ),
         (users_with_rule(&json!({"kind": "Robot"}), "pull"), Refused("Unsupported value: \"Robot\"")),
         (users_with_rule(&json!({"kind": "Anonymous"}), "write"), Refused("Unsupported value: \"write\"")),
     ]

@@ -314,11 +314,20 @@ pub struct Auth {
     #[x_kube(
         validation = Rule::new(
             "self.all(rule, rule.subjects.all(subject, \
-             subject.kind in ['User', 'Group'] ? has(subject.name) && !has(subject.namespace) : \
+             subject.kind in ['User', 'Group', 'Claim'] ? has(subject.name) && !has(subject.namespace) : \
              subject.kind == 'ServiceAccount' || (!has(subject.name) && !has(subject.namespace))))"
         )
         .message(
-            "a subject of kind User or Group needs a name and has no namespace; Authenticated and Anonymous have neither"
+            "a subject of kind User, Group or Claim needs a name and has no namespace; Authenticated and Anonymous have neither"
+        ),
+        validation = Rule::new(
+            "self.all(rule, rule.subjects.all(subject, \
+             subject.kind == 'Claim' ? has(subject.name) && subject.name.startsWith('/') && has(subject.value) : \
+             !has(subject.value)))"
+        )
+        .message(
+            "a subject of kind Claim needs a value and a name that is a JSON Pointer, such as /kubernetes.io/node/name; \
+             the others have no value"
         )
     )]
     pub rules: Vec<AccessRule>,

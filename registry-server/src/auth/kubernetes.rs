@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::Identity;
 use super::followed::Followed;
@@ -39,11 +39,6 @@ pub(super) struct Kubernetes {
 /// Public keys by their ids.
 type Keys = HashMap<String, (DecodingKey, Algorithm)>;
 
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
-}
-
 impl Kubernetes {
     /// Reads the keys.
     ///
@@ -58,16 +53,13 @@ impl Kubernetes {
     /// The `ServiceAccount` that a token is of; `None` for a token that is not the cluster's, is for another audience, is no
     /// `ServiceAccount`'s, or has ended.
     pub(super) fn verify(&self, token: &str) -> Option<Identity> {
-        match self.subject(token) {
-            Ok(subject) => Identity::of_service_account(&subject),
-            Err(error) => {
-                tracing::debug!(%error, "a token is refused");
-                None
-            }
-        }
+        let claims = self.claims(token);
+        let claims = claims.inspect_err(|error| tracing::debug!(%error, "a token is refused")).ok()?;
+        let identity = Identity::of_service_account(claims.get("sub")?.as_str()?)?;
+        Some(Identity { claims, ..identity })
     }
 
-    fn subject(&self, token: &str) -> jsonwebtoken::errors::Result<String> {
+    fn claims(&self, token: &str) -> jsonwebtoken::errors::Result<Value> {
         let id = decode_header(token)?.kid.unwrap_or_default();
         let keys = self.keys.current();
         let Some((key, algorithm)) = keys.get(&id) else {
@@ -79,7 +71,7 @@ impl Kubernetes {
         validation.set_required_spec_claims(&CLAIMS);
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
-        Ok(decode::<Claims>(token, key, &validation)?.claims.sub)
+        Ok(decode(token, key, &validation)?.claims)
     }
 }
 
@@ -194,6 +186,7 @@ mod tests {
         assert_eq!(identity.service_account(), Some(("team-a", Some("builder"))));
         let groups = ["system:serviceaccounts", "system:serviceaccounts:team-a", "system:authenticated"];
         assert_eq!(identity.groups, groups);
+        assert_eq!(identity.claims["kubernetes.io"], claims()["kubernetes.io"]);
         assert!(kubernetes.verify(&key.signs(&with("aud", json!(AUDIENCE)))).is_some());
 
         let signed = key.signs(&claims());
@@ -213,6 +206,10 @@ mod tests {
             ("ended", key.signs(&with("exp", json!(time(-120))))),
             ("not begun", key.signs(&with("nbf", json!(time(120))))),
             ("no subject", key.signs(&without("sub"))),
+            (
+                "a subject that is no text",
+                key.signs(&with("sub", json!(["system:serviceaccount:team-a:builder"]))),
+            ),
             ("no ServiceAccount", key.signs(&with("sub", json!("system:node:n1")))),
             ("all of a namespace", key.signs(&with("sub", json!("system:serviceaccounts:team-a")))),
             ("half a ServiceAccount", key.signs(&with("sub", json!("system:serviceaccount:team-a")))),

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::config::{self, AccessRule, Anonymous, Config, Right, Subject, SubjectKind};
 use crate::types::RepositoryName;
 
@@ -81,6 +83,8 @@ pub struct Identity {
     pub user: Option<String>,
     /// The groups that the user is in.
     pub groups: Vec<String>,
+    /// What the user's token says, all of it; null for one who gave none.
+    pub claims: Value,
 }
 
 /// What the names of all `ServiceAccount`s begin with. No user of a password file has such a name: a colon ends it there.
@@ -92,7 +96,7 @@ const SERVICE_ACCOUNTS: &str = "system:serviceaccounts:";
 impl Identity {
     /// The `ServiceAccount` of the given name, with the groups that Kubernetes puts it in; `None` if it is none's name.
     fn of_service_account(user: &str) -> Option<Self> {
-        let mut identity = Self { user: Some(user.to_owned()), groups: Vec::new() };
+        let mut identity = Self { user: Some(user.to_owned()), ..Self::default() };
         let (namespace, _) = identity.service_account().filter(|(_, name)| name.is_some())?;
         identity.groups = groups(namespace);
         Some(identity)
@@ -100,7 +104,8 @@ impl Identity {
 
     /// Whoever runs in a namespace and pulls: one of its `ServiceAccount`s, it is not known which.
     fn of_puller(namespace: &str) -> Self {
-        Self { user: Some(format!("{SERVICE_ACCOUNTS}{namespace}")), groups: groups(namespace) }
+        let user = Some(format!("{SERVICE_ACCOUNTS}{namespace}"));
+        Self { user, groups: groups(namespace), ..Self::default() }
     }
 
     /// Namespace and name of the `ServiceAccount` that the user is; no name for one that is only known to be in the
@@ -207,7 +212,7 @@ impl Auth {
             return Err(Denial::Unauthenticated);
         };
         match htpasswd.verify(user, password).await {
-            Ok(true) => Ok(Identity { user: Some(user.clone()), groups: Vec::new() }),
+            Ok(true) => Ok(Identity { user: Some(user.clone()), ..Identity::default() }),
             Ok(false) => Err(Denial::Unauthenticated),
             Err(Overloaded) => Err(Denial::Overloaded),
         }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use serde_json::Value;
+
 use super::Identity;
 use crate::config::{AccessRule, Right, Subject, SubjectKind};
 use crate::types::repository_glob::ParseGlobError;
@@ -178,8 +180,14 @@ impl Pattern {
 
 /// Says what a subject lacks, or has and must not have.
 fn check(subject: &Subject) -> Result<(), &'static str> {
-    let Subject { kind, name, namespace } = subject;
+    let Subject { kind, name, namespace, value } = subject;
     match kind {
+        _ if value.is_some() != (*kind == SubjectKind::Claim) => {
+            Err("a Claim needs a value, and nothing else has one")
+        }
+        SubjectKind::Claim if !name.as_ref().is_some_and(|name| name.starts_with('/')) => {
+            Err("a Claim needs a name that is a JSON Pointer, such as /kubernetes.io/node/name")
+        }
         SubjectKind::User | SubjectKind::Group if name.is_none() => Err("a User and a Group need a name"),
         SubjectKind::Authenticated | SubjectKind::Anonymous if name.is_some() => {
             Err("Authenticated and Anonymous have no name")
@@ -198,8 +206,26 @@ fn is_about(subject: &Subject, caller: &Identity) -> bool {
         SubjectKind::ServiceAccount => caller.service_account().is_some_and(|(namespace, name)| {
             is(&subject.namespace, Some(namespace)) && is(&subject.name, name)
         }),
+        SubjectKind::Claim => {
+            subject.name.as_ref().zip(subject.value.as_ref()).is_some_and(|(name, value)| {
+                caller.claims.pointer(name).is_some_and(|claim| is_value(claim, value))
+            })
+        }
         SubjectKind::Authenticated => caller.user.is_some(),
         SubjectKind::Anonymous => true,
+    }
+}
+
+/// Whether a claim is what a rule asks for, or a list that holds it.
+fn is_value(claim: &Value, asked: &str) -> bool {
+    match claim {
+        Value::String(text) => text == asked,
+        Value::Number(number) => number.to_string() == asked,
+        Value::Bool(is_true) => is_true.to_string() == asked,
+        Value::Array(elements) => {
+            elements.iter().any(|element| !element.is_array() && is_value(element, asked))
+        }
+        Value::Null | Value::Object(_) => false,
     }
 }
 
@@ -259,12 +285,11 @@ mod tests {
     }
 
     fn user(name: &str) -> Identity {
-        Identity { user: Some(name.to_owned()), groups: Vec::new() }
+        Identity { user: Some(name.to_owned()), ..Identity::default() }
     }
 
     fn service_account(namespace: &str, name: &str) -> Identity {
-        let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
-        Identity { user: Some(format!("system:serviceaccount:{namespace}:{name}")), groups: groups.into() }
+        Identity::of_service_account(&format!("system:serviceaccount:{namespace}:{name}")).unwrap()
     }
 
     #[test]
@@ -352,6 +377,48 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_is_about_the_tokens_that_have_its_value() {
+        let claims = json!({
+            "aud": ["one", 2, ["three"]], "exp": 1_700_000_000, "admin": true, "ratio": 0.5, "nothing": null, "a/b~c": "d",
+            "kubernetes.io": {"namespace": "ci", "node": {"name": "node-1"}},
+        });
+        let token = Identity { claims, ..service_account("ci", "builder") };
+        let rows = [
+            ("/kubernetes.io/node/name", "node-1", true),
+            ("/kubernetes.io/node/name", "node-2", false),
+            ("/kubernetes.io/node/name", "node-10", false),
+            ("/kubernetes.io/node/uid", "node-1", false),
+            ("/kubernetes.io/node", r#"{"name":"node-1"}"#, false),
+            ("/kubernetes.io/node/name/0", "n", false),
+            ("/a~1b~0c", "d", true),
+            ("/a/b~c", "d", false),
+            ("/aud", "one", true),
+            ("/aud", "2", true),
+            ("/aud", "three", false),
+            ("/aud", r#"["one",2,["three"]]"#, false),
+            ("/aud/0", "one", true),
+            ("/exp", "1700000000", true),
+            ("/exp", "1.7e9", false),
+            ("/ratio", "0.5", true),
+            ("/admin", "true", true),
+            ("/admin", "True", false),
+            ("/nothing", "null", false),
+            ("/missing", "null", false),
+        ];
+        let name = "team/app".parse().unwrap();
+        for (pointer, value, expected) in rows {
+            let rules = rules(&json!([
+                {"subjects": [{"kind": "Claim", "name": pointer, "value": value}], "repositories": ["**"], "actions": ["pull"]},
+            ]))
+            .unwrap();
+            assert_eq!(rules.grant(&token, Right::Pull, Some(&name)), expected, "{pointer} {value}");
+            for other in [Identity::default(), user("ann"), Identity::of_puller("ci")] {
+                assert!(!rules.grant(&other, Right::Pull, Some(&name)), "{other:?} {pointer} {value}");
+            }
+        }
+    }
+
+    #[test]
     fn a_name_in_a_glob_is_only_a_name() {
         let rules = rules(&json!([
             {"subjects": [{"kind": "Authenticated"}], "repositories": ["{user}/**"], "actions": ["pull"]},
@@ -406,6 +473,26 @@ mod tests {
             (
                 json!({"subjects": [{"kind": "User", "name": "a", "namespace": "b"}], "repositories": ["**"], "actions": ["pull"]}),
                 "rules[0].subjects[0]: only a ServiceAccount has a namespace",
+            ),
+            (
+                json!({"subjects": [{"kind": "Claim", "name": "/a", "value": "b", "namespace": "c"}], "repositories": ["**"], "actions": ["pull"]}),
+                "rules[0].subjects[0]: only a ServiceAccount has a namespace",
+            ),
+            (
+                json!({"subjects": [{"kind": "Claim", "name": "/a"}], "repositories": ["**"], "actions": ["pull"]}),
+                "rules[0].subjects[0]: a Claim needs a value, and nothing else has one",
+            ),
+            (
+                json!({"subjects": [{"kind": "ServiceAccount", "value": "b"}], "repositories": ["**"], "actions": ["pull"]}),
+                "rules[0].subjects[0]: a Claim needs a value, and nothing else has one",
+            ),
+            (
+                json!({"subjects": [{"kind": "Claim", "value": "b"}], "repositories": ["**"], "actions": ["pull"]}),
+                "rules[0].subjects[0]: a Claim needs a name that is a JSON Pointer",
+            ),
+            (
+                json!({"subjects": [{"kind": "Claim", "name": "a.b", "value": "c"}], "repositories": ["**"], "actions": ["pull"]}),
+                "rules[0].subjects[0]: a Claim needs a name that is a JSON Pointer",
             ),
             (
                 json!({"subjects": ann, "repositories": ["a", "{namspace}/**"], "actions": ["pull"]}),

@@ -49,7 +49,8 @@ pub struct AccessRule {
 pub struct Subject {
     /// What is named.
     pub kind: SubjectKind,
-    /// The name of the user or group. That of a `ServiceAccount` may be left out: all of the namespace.
+    /// The name of the user or group. That of a `ServiceAccount` may be left out: all of the namespace. That of a `Claim`
+    /// is a JSON Pointer (RFC 6901), such as `/kubernetes.io/node/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub name: Option<String>,
@@ -57,6 +58,10 @@ pub struct Subject {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
+    /// What a `Claim` must be: its text, or a number, `true` or `false` as JSON writes it. Of a list, one element must be it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub value: Option<String>,
 }
 
 /// What a subject names.
@@ -70,6 +75,8 @@ pub enum SubjectKind {
     Group,
     /// A `ServiceAccount` of Kubernetes, all of a namespace, or all there are.
     ServiceAccount,
+    /// Whoever gives a token of a `ServiceAccount` in which a claim has a value. What claims there are is up to Kubernetes.
+    Claim,
     /// Everyone who gives the right credentials.
     Authenticated,
     /// Everyone, with and without credentials.
