@@ -18,6 +18,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::children::{Child, Key, Kind, Live, Ownership, ownership};
+use crate::context::Context;
 use crate::fingerprint::fingerprint;
 use crate::names;
 use crate::registry::build::Built;
@@ -240,6 +241,30 @@ pub async fn create(client: &Client, namespace: &str, child: &Child) -> Result<O
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
         Err(source) => Err(error(source)),
     }
+}
+
+/// Makes `child` where no owner reference leads to it, or brings `existing` in line with it, which is ours; false if
+/// another's has its name, which is left alone.
+///
+/// # Errors
+/// [`Error`] of the request.
+pub async fn keep(
+    context: &Context,
+    namespace: &str,
+    child: &Child,
+    existing: Option<&DynamicObject>,
+) -> Result<bool, Error> {
+    let (client, kind) = (&context.client, child.key.0);
+    let Some(existing) = existing else {
+        let marked = Child { key: child.key.clone(), object: with_hash(child) };
+        return Ok(create(client, namespace, &marked).await?.is_some());
+    };
+    let mut live = Live::default();
+    live.insert(kind, existing.clone());
+    if let Some(change) = write(client, namespace, child, &mut live).await? {
+        context.metrics.applied(kind, change);
+    }
+    Ok(true)
 }
 
 /// Deletes the object `key` with all that it owns, if it is still the one with the unique id `uid`: another may have

@@ -16,7 +16,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Config, Resource};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::api::garbage_collection_policy::GarbageCollectionPolicy;
 use crate::api::node_access::NodeAccess;
@@ -66,6 +66,9 @@ struct Run {
     /// What is set for the Pods of these agents, as JSON.
     #[arg(long, env = "WINDLASS_AGENT_SETTINGS", value_parser = Agent::parse)]
     agent_settings: Option<Agent>,
+    /// Advertise one Registry of the cluster in kube-public, if one asks for it.
+    #[arg(long, env = "WINDLASS_ADVERTISE")]
+    advertise: bool,
     /// Namespaces to watch, separated by commas; all if left out.
     #[arg(long, env = "WINDLASS_NAMESPACE", value_delimiter = ',')]
     namespace: Vec<String>,
@@ -225,7 +228,9 @@ fn context(client: Client, options: &Run, identity: &str, namespace: &str) -> Co
             image: options.agent_image.clone(),
             agent: options.agent_settings.clone().unwrap_or_default(),
         },
-        nodes_concerned: Notify::new(),
+        advertises: options.advertise,
+        registries_changed: watch::Sender::default(),
+        reconciled: watch::Sender::default(),
         metrics: Metrics::default(),
         failures: Failures::default(),
     }

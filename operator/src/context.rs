@@ -21,6 +21,9 @@
 //! | `admissionregistration.k8s.io` | `mutatingadmissionpolicies`, `mutatingadmissionpolicybindings` (cluster-wide, only for `pullAccess`) | list, create, patch, delete |
 //! | not a resource | `/.well-known/openid-configuration`, `/openid/v1/jwks` (only for registries that take tokens) | get |
 //!
+//! To advertise a Registry it needs in the namespace `kube-public` the `configmaps` `local-registry-hosting` get, list,
+//! watch, create, patch, delete.
+//!
 //! For what nodes are told it needs `nodes` list and watch in the cluster, and in its own namespace: the `serviceaccounts`
 //! `windlass-node-agent` get, list, watch; the `configmaps` `windlass-node-access` and the `daemonsets`
 //! `windlass-node-agent` get, list, watch, create, patch, delete; `nodeaccesses` list, watch, delete. What the agents may
@@ -38,7 +41,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::node_access::settings::Settings;
@@ -60,8 +63,12 @@ pub struct Context {
     pub resync: Duration,
     /// What the operator's own settings say of the agents of the nodes.
     pub node_access: Settings,
-    /// Says that what nodes are told may have to change.
-    pub nodes_concerned: Notify,
+    /// Whether the operator was installed with the right to advertise a Registry.
+    pub advertises: bool,
+    /// Says that something has happened to a Registry.
+    pub registries_changed: watch::Sender<()>,
+    /// Says that a Registry has been reconciled: what belongs to it may have changed.
+    pub reconciled: watch::Sender<()>,
     /// What is counted.
     pub metrics: Metrics,
     /// Where Events are written.

@@ -1,16 +1,19 @@
 //! Wiring: what is watched, which object each event concerns, and how often things are tried. Here it is that of the
-//! Registries; that of the policies is in `garbage_collection_policy.rs`, that of pull secrets in other namespaces in `pull_access.rs`.
+//! Registries; that of the policies is in `garbage_collection_policy.rs`, that of what is about all Registries at once in
+//! `rounds.rs` and beside it.
 
+mod advertise;
 mod garbage_collection_policy;
 mod node_access;
 mod pull_access;
+mod rounds;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use futures::future::{BoxFuture, Shared, join, join_all, join3};
+use futures::future::{BoxFuture, Shared, join, join_all, join4};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -30,6 +33,7 @@ use crate::context::Context;
 use crate::names;
 use crate::registry::dereference::claim_name;
 use crate::registry::{self, Error};
+use rounds::Rounds;
 
 /// Time in which events about one Registry are gathered into one reconcile. A Deployment alone sends several at each
 /// step of its roll-out.
@@ -49,17 +53,20 @@ pub async fn run(context: Arc<Context>, namespaces: &[String], concurrency: u16,
         namespaces.iter().map(|name| Some(name.as_str())).collect()
     };
     let (readers, writers): (Vec<_>, Vec<_>) = scopes.iter().map(|_| store::<Guarded>()).unzip();
-    let nodes = node_access::control(Arc::clone(&context), readers.clone(), shutdown.clone());
-    let controllers = scopes.into_iter().zip(readers).zip(writers).map(|((scope, reader), writer)| {
+    let rounds =
+        Rounds { context: Arc::clone(&context), registries: readers.clone(), shutdown: shutdown.clone() };
+    let controllers = scopes.iter().zip(readers).zip(writers).map(|((scope, reader), writer)| {
         let store = (reader, writer);
-        let registries = control(Arc::clone(&context), scope, store, concurrency, shutdown.clone());
+        let registries = control(Arc::clone(&context), *scope, store, concurrency, shutdown.clone());
         let policies =
-            garbage_collection_policy::control(Arc::clone(&context), scope, concurrency, shutdown.clone());
+            garbage_collection_policy::control(Arc::clone(&context), *scope, concurrency, shutdown.clone());
         join(registries, policies)
     });
-    let pull_access = pull_access::control(Arc::clone(&context), namespaces, shutdown.clone());
+    let nodes = node_access::control(&rounds);
+    let pull_access = pull_access::control(&rounds, namespaces, &scopes);
+    let advertise = advertise::control(&rounds, namespaces);
     // On the heap: all the watches together make a large future.
-    Box::pin(join3(join_all(controllers), nodes, pull_access)).await;
+    Box::pin(join4(join_all(controllers), nodes, pull_access, advertise)).await;
 }
 
 /// Children are watched by label, and as metadata only: an event just says whose Registry to look at.
@@ -72,12 +79,12 @@ async fn control(
 ) {
     let client = &context.client;
     context.metrics.report(reader.clone());
-    let of_nodes = Arc::clone(&context);
+    let of_rounds = Arc::clone(&context);
     let registries = watcher(api::<Guarded>(client, scope), watcher::Config::default())
         .default_backoff()
         .reflect(writer)
         // After the store: who is woken finds there what has happened.
-        .inspect(move |_| of_nodes.nodes_concerned.notify_one())
+        .inspect(move |_| of_rounds.registries_changed.send_replace(()))
         .applied_objects()
         .predicate_filter(predicates::generation, kube::runtime::PredicateConfig::default());
     let labelled = || watcher::Config::default().labels(names::REGISTRY_LABEL);
@@ -223,7 +230,7 @@ async fn reconcile(
         }
     };
     // Whatever it was about, the nodes may have to know: an address, a certificate.
-    context.nodes_concerned.notify_one();
+    context.reconciled.send_replace(());
     context.metrics.reconciled(started.elapsed());
     if outcome.is_ok() {
         context.failures.forget(guarded.meta().uid.as_deref().unwrap_or_default());

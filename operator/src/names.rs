@@ -31,6 +31,27 @@ pub const NODE_ACCESS_PLAN_KEY: &str = "plan.json";
 /// Field manager of what is told of pull secrets in a Registry, which is written apart from the rest.
 pub const PULL_ACCESS_FIELD_MANAGER: &str = "windlass-pull-access";
 
+/// Namespace that everybody may read, in which tools look for the registry of the cluster.
+pub const ADVERTISING_NAMESPACE: &str = "kube-public";
+
+/// `ConfigMap` there, by KEP-1755.
+pub const ADVERTISING_CONFIG_MAP: &str = "local-registry-hosting";
+
+/// Its key.
+pub const ADVERTISING_KEY: &str = "localRegistryHosting.v1";
+
+/// Field manager of what is told of advertising in a Registry, which is written apart from the rest.
+pub const ADVERTISING_FIELD_MANAGER: &str = "windlass-advertise";
+
+/// Value of [`NAME_LABEL`] on what advertises a Registry.
+pub const ADVERTISING: &str = "windlass-advertise";
+
+/// Label that ties what advertises a Registry to the one of this name, across namespaces.
+pub const ADVERTISED_REGISTRY_LABEL: &str = "windlass.dev/advertised-registry";
+
+/// Label with the namespace of that Registry.
+pub const ADVERTISED_NAMESPACE_LABEL: &str = "windlass.dev/advertised-registry-namespace";
+
 /// Name under which Events are reported.
 pub const REPORTER: &str = "windlass-operator";
 
@@ -207,6 +228,19 @@ pub fn pull_labels(registry: &str, namespace: &str) -> BTreeMap<String, String> 
         (MANAGED_BY_LABEL, MANAGED_BY),
         (PULL_REGISTRY_LABEL, registry),
         (PULL_NAMESPACE_LABEL, namespace),
+    ]
+    .map(|(label, value)| (label.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Labels of what advertises the Registry `registry` of `namespace`.
+#[must_use]
+pub fn advertising_labels(registry: &str, namespace: &str) -> BTreeMap<String, String> {
+    [
+        (NAME_LABEL, ADVERTISING),
+        (MANAGED_BY_LABEL, MANAGED_BY),
+        (ADVERTISED_REGISTRY_LABEL, registry),
+        (ADVERTISED_NAMESPACE_LABEL, namespace),
     ]
     .map(|(label, value)| (label.to_owned(), value.to_owned()))
     .into()

@@ -55,6 +55,8 @@ no value that changes by itself.
 - `NodeAccessReady`, only where `spec.nodeAccess` asks for it: every node of the cluster pulls from the registry. `Ready`
   does not wait for it: a broken node is no fault of the Registry's. See [node access](node-access.md).
 - `PullAccessReady`: all selected namespaces have their pull secret. It is there only while `spec.pullAccess` is.
+- `Advertised`, only where `spec.advertise` asks for it: tools find the registry as [that of the
+  cluster](node-access.md#tools-that-look-for-the-registry-of-the-cluster). There is place for one, so `Ready` does not wait for it either.
 
 ";
 

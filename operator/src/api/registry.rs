@@ -133,6 +133,11 @@ pub struct RegistrySpec {
     /// Pull secrets in the namespaces whose Pods are to run images of this registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_access: Option<PullAccess>,
+    /// Makes this the registry of the cluster which development tools find by themselves (KEP-1755): it is told of in the
+    /// `ConfigMap` `local-registry-hosting` of the namespace `kube-public`. There is place for one: of those that ask, the
+    /// oldest. It takes `rbac.advertise` of the operator's chart.
+    #[serde(default)]
+    pub advertise: bool,
     /// CPU and memory of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

@@ -25,6 +25,10 @@ pub const TLS_READY: &str = "TLSReady";
 /// none of the others, for a broken node is no fault of the Registry's.
 pub const NODE_ACCESS_READY: &str = "NodeAccessReady";
 
+/// Condition, only where `spec.advertise` asks for it: tools find the registry as that of the cluster. It counts for none of
+/// the others either: there is place for one.
+pub const ADVERTISED: &str = "Advertised";
+
 /// What the operator has seen of a Registry. It holds no value that changes by itself, so that nothing is written
 /// while nothing happens.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -33,8 +37,8 @@ pub struct RegistryStatus {
     /// Generation of the spec that this status is about; -1 until the operator has seen the object.
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
-    /// `Ready`, `Reconciling`, `Stalled`, `StorageReady` and `TLSReady`; `NodeAccessReady` and `PullAccessReady` where they are
-    /// asked for.
+    /// `Ready`, `Reconciling`, `Stalled`, `StorageReady` and `TLSReady`; `NodeAccessReady`, `PullAccessReady` and `Advertised`
+    /// where they are asked for.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -233,6 +237,10 @@ pub enum Reason {
     NamespaceUnwatched,
     /// The API server has no `MutatingAdmissionPolicy`.
     PolicyUnsupported,
+    /// Another Registry of the cluster is advertised; the oldest that asks is.
+    AnotherAdvertised,
+    /// The operator was installed without the right to advertise a Registry.
+    AdvertisingDisabled,
 }
 
 impl fmt::Display for Reason {

@@ -5,11 +5,12 @@ use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use kube::api::{Api, DynamicObject};
 use kube::{Client, ResourceExt};
 
-use super::{CONCURRENCY, Known, asks};
+use super::{Known, asks};
 use crate::api::registry::Registry;
 use crate::children::{Kind, Live};
 use crate::context::Context;
 use crate::names;
+use crate::registries::CONCURRENCY;
 use crate::registry::dereference::{Error, optional};
 
 /// What the cluster holds that matters to the nodes.
@@ -65,7 +66,7 @@ pub async fn dereference<'a>(known: &Known<'a>, context: &Context) -> Result<Fou
         }
     }
     let registries: Vec<&Registry> =
-        known.registries.iter().copied().filter(|registry| asks(registry)).collect();
+        known.registries.readable.iter().copied().filter(|registry| asks(registry)).collect();
     found.asking = stream::iter(registries)
         .map(|registry| asking(client, registry))
         .buffered(CONCURRENCY)

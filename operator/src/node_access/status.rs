@@ -1,35 +1,32 @@
-//! Fifth step: what is to be seen of the nodes in the status of a Registry. Pure, but for [`write()`].
-//!
-//! These fields are written by a field manager of their own: they change with the nodes, the rest with the Registry.
+//! Fifth step: what is to be seen of the nodes in the status of a Registry. Pure; [`crate::registries`] writes it.
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::{Client, ResourceExt};
-use serde_json::{Value, json};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+use serde_json::json;
 
-use super::Known;
 use super::validate::Valid;
+use super::{Known, asks};
 use crate::api::node_access::{NodeAccess, NodeRegistry};
 use crate::api::registry::Registry;
-use crate::api::status::{
-    FailingNode, MOST_FAILING, NODE_ACCESS_READY, NodeAccessSummary, READY, Reason, RegistryStatus,
-};
-use crate::{apply, conditions, names};
+use crate::api::status::{FailingNode, MOST_FAILING, NodeAccessSummary, READY, Reason};
+use crate::registries::{News, name_of};
+use crate::{conditions, names};
 
 /// Reason of a node whose agent has not said anything of the present plan yet.
 const PENDING: &str = "Pending";
 
 type Verdict = conditions::Verdict<Reason>;
 
-/// What is to be seen of the nodes in one Registry.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct View {
-    /// `status.nodeAccess`.
-    pub summary: NodeAccessSummary,
-    /// The condition.
-    pub verdict: Verdict,
+/// What there is to tell each Registry, and that nothing is any more to those that do not ask.
+pub fn news<'a>(
+    known: &'a Known<'a>,
+    valid: &'a Valid<'a>,
+) -> impl Iterator<Item = (&'a Registry, Option<News>)> {
+    let nodes = Nodes::new(known, valid);
+    let registries = known.registries.readable.iter().copied();
+    registries.map(move |registry| (registry, asks(registry).then(|| nodes.told(&name_of(registry), valid))))
 }
 
 /// What the nodes report, in an order in which it is quickly found.
@@ -74,7 +71,7 @@ impl<'a> Nodes<'a> {
 
     /// What is to be seen in the Registry with the namespace and name `registry`.
     #[must_use]
-    pub fn view(&self, registry: &str, valid: &Valid<'_>) -> View {
+    pub fn told(&self, registry: &str, valid: &Valid<'_>) -> News {
         let planned = valid.plan.registries.iter().find(|planned| planned.name == registry);
         let revision = planned.map(super::plan::PlannedRegistry::revision).unwrap_or_default();
         let failing: Vec<FailingNode> = self
@@ -92,7 +89,7 @@ impl<'a> Nodes<'a> {
             desired: count(self.reports.len()),
             failing: failing.into_iter().take(MOST_FAILING).collect(),
         };
-        View { summary, verdict }
+        News { verdict, field: json!(summary) }
     }
 
     /// Why `node` does not pull from `registry` as the plan's entry of this `revision` says; `None` if it does.
@@ -146,28 +143,4 @@ fn verdict(desired: usize, failing: &[FailingNode], withheld: Option<&Vec<String
     };
     let reason = if worst.is_some() { Reason::NodesFailing } else { Reason::NodesPending };
     Verdict::new(false, reason, format!("{counted}; {}: {} ({})", node.node, node.message, node.reason))
-}
-
-/// What has to be written so that a Registry with the status `before` shows `view`; `None` if it does.
-#[must_use]
-pub fn news(before: Option<&RegistryStatus>, view: Option<&View>, now: Timestamp) -> Option<Value> {
-    let conditions = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    // It is about the nodes as they are, whatever generation the rest of the status is about.
-    let wanted = view.map(|view| view.verdict.condition(NODE_ACCESS_READY, conditions, None, now));
-    let summary = view.map(|view| &view.summary);
-    let is_told = before.and_then(|status| status.node_access.as_ref()) == summary
-        && conditions.iter().find(|condition| condition.type_ == NODE_ACCESS_READY) == wanted.as_ref();
-    (!is_told).then(|| match wanted {
-        Some(condition) => json!({ "nodeAccess": summary, "conditions": [condition] }),
-        // What is no longer applied goes.
-        None => json!({}),
-    })
-}
-
-/// Writes the `news` to the Registry that has `metadata`.
-///
-/// # Errors
-/// The API server's.
-pub async fn write(client: &Client, metadata: &ObjectMeta, news: &Value) -> Result<(), kube::Error> {
-    apply::status::<Registry>(client, metadata, news, names::NODE_ACCESS_FIELD_MANAGER).await
 }

@@ -10,17 +10,18 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
+use super::Known;
 use super::dereference::{Asking, Found, Parts};
 use super::distribution::Distribution;
 use super::plan::{Plan, PlannedHost, PlannedRegistry};
 use super::problem::Problem;
 use super::settings::Settings;
-use super::{Known, name_of};
 use crate::api::registry::Registry;
 use crate::api::status::READY;
 use crate::children::{Kind, Ownership, ownership};
 use crate::context::Context;
 use crate::names;
+use crate::registries::{age, name_of};
 use crate::registry::validate::server_config::PORT;
 
 /// The most that a `ConfigMap` holds is 1 MiB; a part of it is left for the rest of the object.
@@ -183,12 +184,9 @@ struct Draft {
 fn draft(known: &Known<'_>, found: &Found<'_>, former: &Plan, context: &Context) -> Draft {
     let mut draft = Draft::default();
     let mut asking: Vec<&Asking<'_>> = found.asking.iter().collect();
-    asking.sort_by_key(|asking| {
-        let created = asking.registry.creation_timestamp().map(|time| time.0);
-        (created, name_of(asking.registry))
-    });
+    asking.sort_by_key(|asking| age(asking.registry));
     let as_before = |name: &str| former.registries.iter().find(|registry| registry.name == name).cloned();
-    for entry in known.unreadable.iter().filter_map(|name| as_before(name)) {
+    for entry in known.registries.unreadable.iter().filter_map(|name| as_before(name)) {
         draft.add(entry);
     }
     for Asking { registry, parts } in asking {

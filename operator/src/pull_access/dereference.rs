@@ -1,25 +1,21 @@
-//! First step: reads all Registries, the namespaces, and what of ours lies in them.
+//! First step: reads the namespaces, and what of ours lies in them.
 
 use futures::future::try_join_all;
 use futures::try_join;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, ObjectList};
-use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
-use crate::api::registry::Registry;
 use crate::children::Kind;
 use crate::names;
+use crate::registries::Registries;
 use crate::registry::dereference::Error;
 
 /// What the cluster holds that matters to pull access.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// The Registries.
-    pub registries: Vec<Registry>,
-    /// Namespace and name of objects that cannot be read as Registries: what was given for them stays.
-    pub unreadable: Vec<(String, String)>,
     /// The namespaces, as metadata; `None` if the operator may not list them, or need not know.
     pub namespaces: Option<Vec<PartialObjectMeta<Namespace>>>,
     /// All Secrets with our label.
@@ -45,28 +41,21 @@ impl Found {
     }
 }
 
-/// Reads all of it in the `watched` namespaces, or in all if there are none.
+/// Reads all that matters to the `registries` in the `watched` namespaces, or in all if there are none.
 ///
 /// # Errors
 /// [`Error`] when the API server does not answer, or refuses what the operator needs.
-pub async fn dereference(client: &Client, watched: &[String]) -> Result<Found, Error> {
+pub async fn dereference(
+    client: &Client,
+    registries: &Registries<'_>,
+    watched: &[String],
+) -> Result<Found, Error> {
     let ours = ListParams::default().labels(names::PULL_REGISTRY_LABEL);
     let every = ListParams::default();
-    let registries = list::<DeserializeGuard<Registry>>(client, watched, &every);
-    let (guarded, secrets, policies) =
-        try_join!(registries, list::<Secret>(client, watched, &ours), policies(client, &ours))?;
+    let (secrets, policies) = try_join!(list::<Secret>(client, watched, &ours), policies(client, &ours))?;
     let secrets = secrets.into_iter().filter_map(dynamic).collect();
     let mut found = Found { secrets, policies, ..Found::default() };
-    for registry in guarded.into_iter().filter(|registry| registry.meta().deletion_timestamp.is_none()) {
-        match registry.0 {
-            Ok(registry) => found.registries.push(registry),
-            Err(invalid) => found.unreadable.push((
-                invalid.metadata.namespace.unwrap_or_default(),
-                invalid.metadata.name.unwrap_or_default(),
-            )),
-        }
-    }
-    let is_asked = found.registries.iter().any(|registry| registry.spec.pull_access.is_some());
+    let is_asked = registries.readable.iter().any(|registry| registry.spec.pull_access.is_some());
     // In most clusters nobody has ever asked.
     if !is_asked && found.secrets.is_empty() {
         return Ok(found);

@@ -27,55 +27,30 @@ use kube::api::DynamicObject;
 
 use crate::api::pull_access::{Attach, FailingNamespace};
 use crate::api::status::Reason;
-use crate::apply::{self, Owner};
-use crate::children::{Child, Kind, Live};
+use crate::apply;
+use crate::children::{Child, Kind};
 use crate::context::Context;
 use crate::names;
-use crate::registry::build::Built as Children;
-use crate::registry::dereference::Error as ReadError;
+use crate::registries::{OF_PULL_SECRETS, Registries};
+use crate::registry::Error;
 use build::{Amendment, Built};
 use dereference::Found;
 use status::Outcome;
 use validate::{Access, Problem, Valid};
 
-/// A round that has to be tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The first step failed.
-    #[error("dereference")]
-    Dereference(#[from] ReadError),
-    /// The second step failed.
-    #[error(transparent)]
-    Validate(#[from] validate::Error),
-    /// The fourth step failed.
-    #[error("apply")]
-    Apply(#[from] apply::Error),
-    /// The fifth step failed.
-    #[error("write the status")]
-    Status(#[source] kube::Error),
-}
-
-impl Error {
-    /// The word for it in metrics.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Dereference(_) => "DereferenceFailed",
-            Self::Validate(_) => "ValidateFailed",
-            Self::Apply(_) => "ApplyFailed",
-            Self::Status(_) => "StatusFailed",
-        }
-    }
-}
-
-/// Brings all namespaces in line with what the Registries of the `watched` ones ask for, of all if there are none, and
+/// Brings all namespaces in line with what the `registries` of the `watched` ones ask for, of all if there are none, and
 /// returns when to look again at the latest.
 ///
 /// # Errors
 /// [`Error`] of the first thing that failed; the rest was done all the same. A refusal is told in the status.
-pub async fn reconcile(context: &Context, watched: &[String], now: Timestamp) -> Result<Duration, Error> {
-    let found = Box::pin(dereference::dereference(&context.client, watched)).await?;
-    let valid = validate::validate(&found, watched, &context.defaults.cluster_domain, now)?;
+pub async fn reconcile(
+    registries: &Registries<'_>,
+    context: &Context,
+    watched: &[String],
+    now: Timestamp,
+) -> Result<Duration, Error> {
+    let found = Box::pin(dereference::dereference(&context.client, registries, watched)).await?;
+    let valid = validate::validate(registries, &found, watched, &context.defaults.cluster_domain, now)?;
     let built: Vec<Built> = valid.accesses.iter().map(|access| build::build(access, &found, now)).collect();
     let is_left_alone = |namespace: &str, registry: &str| {
         (!watched.is_empty() && !watched.iter().any(|name| name == namespace))
@@ -97,7 +72,7 @@ pub async fn reconcile(context: &Context, watched: &[String], now: Timestamp) ->
     if let Some(failure) = failure {
         return Err(failure.into());
     }
-    status::publish(&found, &valid, &outcomes, context, now).await.map_err(Error::Status)?;
+    OF_PULL_SECRETS.publish(status::news(registries, &valid, &outcomes), context, now).await?;
     refusal.map_or_else(|| Ok(next_look(&valid, context.resync, now)), |refusal| Err(refusal.into()))
 }
 
@@ -116,7 +91,7 @@ impl Round<'_> {
     async fn give(&mut self, access: &Access<'_>, built: &Built) -> Outcome {
         let mut outcome = Outcome { problem: access.problem.clone(), ..Outcome::default() };
         for child in &built.own {
-            let kept = self.keep(access, &access.namespace, child).await;
+            let kept = self.keep(&access.namespace, child).await;
             if let Err(reason) = self.judge(child, kept) {
                 outcome.problem = Some(reason);
                 return outcome;
@@ -137,14 +112,14 @@ impl Round<'_> {
             }
         }
         for (namespace, child) in &built.secrets {
-            let kept = self.keep(access, namespace, child).await;
+            let kept = self.keep(namespace, child).await;
             match self.judge(child, kept) {
                 Ok(()) => drop(outcome.written.insert(namespace.clone())),
                 Err(problem) => outcome.fail(namespace, problem.reason(), problem.to_string()),
             }
         }
         for child in &built.policies {
-            let kept = self.keep(access, "", child).await;
+            let kept = self.keep("", child).await;
             if let Err(problem) = self.judge(child, kept) {
                 outcome.problem = Some(problem);
             }
@@ -156,21 +131,8 @@ impl Round<'_> {
     }
 
     /// Makes `child`, or brings it up to date if it is ours; false if another's has its name.
-    async fn keep(&self, access: &Access<'_>, namespace: &str, child: &Child) -> Result<bool, apply::Error> {
-        let client = &self.context.client;
-        let Some(existing) = self.existing(namespace, child) else {
-            let marked = Child { key: child.key.clone(), object: apply::with_hash(child) };
-            return Ok(apply::create(client, namespace, &marked).await?.is_some());
-        };
-        let mut live = Live::default();
-        live.insert(child.key.0, existing.clone());
-        let uid = access.registry.uid().unwrap_or_default();
-        let owner = Owner { namespace, name: &access.name, uid: &uid };
-        let children = Children { children: vec![child.clone()], complete: false };
-        for (kind, change) in apply::apply(client, owner, &children, &mut live).await? {
-            self.context.metrics.applied(kind, change);
-        }
-        Ok(true)
+    async fn keep(&self, namespace: &str, child: &Child) -> Result<bool, apply::Error> {
+        apply::keep(self.context, namespace, child, self.existing(namespace, child)).await
     }
 
     fn existing(&self, namespace: &str, child: &Child) -> Option<&DynamicObject> {

@@ -1,22 +1,15 @@
-//! Fifth step: what the status of each Registry tells of pull access. Pure, but for [`publish()`].
-//!
-//! It has a field manager of its own, so that the Registry's own reconcile and this one write without knowing of each
-//! other.
+//! Fifth step: what the status of each Registry tells of pull access. Pure; [`crate::registries`] writes it.
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::Resource;
 use serde_json::json;
 
-use super::dereference::Found;
-use super::validate::{Access, Problem, Valid};
-use crate::api::pull_access::{FailingNamespace, PULL_ACCESS_READY, PullAccessStatus};
+use super::validate::{Problem, Valid};
+use crate::api::pull_access::{FailingNamespace, PullAccessStatus};
 use crate::api::registry::Registry;
 use crate::api::status::{MOST_FAILING, Reason};
-use crate::context::Context;
-use crate::{apply, conditions, names};
+use crate::conditions;
+use crate::registries::{News, Registries};
 
 /// What one round came to for one Registry.
 #[derive(Clone, Debug, Default)]
@@ -31,47 +24,29 @@ pub struct Outcome {
 
 type Verdict = conditions::Verdict<Reason>;
 
-/// Writes what has changed, and an Event where the condition turns.
-///
-/// # Errors
-/// The first of the API server's; the rest is written all the same.
-pub async fn publish(
-    found: &Found,
-    valid: &Valid<'_>,
-    outcomes: &[Outcome],
-    context: &Context,
-    now: Timestamp,
-) -> Result<(), kube::Error> {
-    let mut result = Ok(());
-    for (access, outcome) in valid.accesses.iter().zip(outcomes) {
-        result = result.and(tell(access, outcome, context, now).await);
-    }
-    for registry in found.registries.iter().filter(|registry| registry.spec.pull_access.is_none()) {
-        if before(registry) != (None, None) {
-            result = result.and(write(registry, &json!({}), context).await);
-        }
-    }
-    result
+/// What there is to tell each Registry, and that nothing is any more to those that do not ask.
+pub fn news<'a>(
+    registries: &'a Registries<'_>,
+    valid: &'a Valid<'_>,
+    outcomes: &'a [Outcome],
+) -> impl Iterator<Item = (&'a Registry, Option<News>)> {
+    let asking = valid.accesses.iter().zip(outcomes);
+    let silent = registries.readable.iter().copied().filter(|registry| registry.spec.pull_access.is_none());
+    asking
+        .map(|(access, outcome)| (access.registry, Some(told(outcome, access.unwatched.len()))))
+        .chain(silent.map(|registry| (registry, None)))
 }
 
-/// What is told of `outcome`: the part of the status, and the condition.
+/// What is told of `outcome`.
 #[must_use]
-pub fn status(
-    registry: &Registry,
-    outcome: &Outcome,
-    unwatched: usize,
-    now: Timestamp,
-) -> (PullAccessStatus, Condition) {
+pub fn told(outcome: &Outcome, unwatched: usize) -> News {
     let mut failing = outcome.failing.clone();
     failing.sort_by(|one, other| one.namespace.cmp(&other.namespace));
     failing.dedup_by(|one, other| one.namespace == other.namespace);
     let verdict = verdict(outcome, &failing, unwatched);
-    let previous = registry.status.clone().unwrap_or_default();
     failing.truncate(MOST_FAILING);
     let namespaces = i32::try_from(outcome.written.len()).unwrap_or(i32::MAX);
-    // It is about the namespaces as well as the spec, and so about no generation.
-    let condition = verdict.condition(PULL_ACCESS_READY, &previous.conditions, None, now);
-    (PullAccessStatus { namespaces, failing }, condition)
+    News { verdict, field: json!(PullAccessStatus { namespaces, failing }) }
 }
 
 fn verdict(outcome: &Outcome, failing: &[FailingNamespace], unwatched: usize) -> Verdict {
@@ -90,42 +65,4 @@ fn verdict(outcome: &Outcome, failing: &[FailingNamespace], unwatched: usize) ->
         first.message
     );
     Verdict::new(false, reason, message)
-}
-
-fn before(registry: &Registry) -> (Option<&PullAccessStatus>, Option<&Condition>) {
-    let status = registry.status.as_ref();
-    let condition = status.and_then(|status| status.condition(PULL_ACCESS_READY));
-    (status.and_then(|status| status.pull_access.as_ref()), condition)
-}
-
-async fn tell(
-    access: &Access<'_>,
-    outcome: &Outcome,
-    context: &Context,
-    now: Timestamp,
-) -> Result<(), kube::Error> {
-    let (status, condition) = status(access.registry, outcome, access.unwatched.len(), now);
-    let known = before(access.registry);
-    if known == (Some(&status), Some(&condition)) {
-        return Ok(());
-    }
-    let told = json!({ "conditions": [condition], "pullAccess": status });
-    write(access.registry, &told, context).await?;
-    let state = |condition: &Condition| (condition.status.clone(), condition.reason.clone());
-    if known.1.map(state) != Some(state(&condition)) {
-        let is_bad = condition.status != "True";
-        let object = access.registry.object_ref(&());
-        context.publish(&object, is_bad, &event(&condition), &condition.message).await;
-    }
-    Ok(())
-}
-
-/// `Available` alone would be taken for the registry's.
-fn event(condition: &Condition) -> String {
-    if condition.status == "True" { PULL_ACCESS_READY.to_owned() } else { condition.reason.clone() }
-}
-
-async fn write(registry: &Registry, told: &serde_json::Value, context: &Context) -> Result<(), kube::Error> {
-    let manager = names::PULL_ACCESS_FIELD_MANAGER;
-    apply::status::<Registry>(&context.client, &registry.metadata, told, manager).await
 }

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 use super::build::{Built, amendments, build, orphans};
 use super::dereference::Found;
-use super::status::{Outcome, status};
+use super::status::{Outcome, told};
 use super::validate::{Problem, Valid, validate};
-use crate::api::pull_access::FailingNamespace;
+use crate::api::pull_access::{FailingNamespace, PullAccessStatus};
 use crate::api::registry::Registry;
 use crate::children::Kind;
+use crate::registries::{News, Registries};
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -35,16 +36,21 @@ fn everywhere() -> Value {
     json!({"namespaceSelector": {}})
 }
 
+struct Cluster {
+    registries: Vec<Registry>,
+    unreadable: BTreeSet<String>,
+    found: Found,
+}
+
 /// A cluster with one Registry, namespaces `shop` and `bank`, and `old`, which is about to go.
-fn cluster(pull_access: &Value) -> Found {
+fn cluster(pull_access: &Value) -> Cluster {
     let namespace = |name: &str, extra: Value| {
         let mut metadata = json!({"name": name, "labels": {"kubernetes.io/metadata.name": name}});
         metadata.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         serde_json::from_value(json!({ "metadata": metadata })).unwrap()
     };
     let gone = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
-    Found {
-        registries: vec![registry(pull_access)],
+    let found = Found {
         namespaces: Some(vec![
             namespace("shop", json!({})),
             namespace("bank", json!({})),
@@ -52,16 +58,19 @@ fn cluster(pull_access: &Value) -> Found {
         ]),
         policies: Some(Vec::new()),
         ..Found::default()
-    }
+    };
+    Cluster { registries: vec![registry(pull_access)], unreadable: BTreeSet::new(), found }
 }
 
-fn valid<'a>(found: &'a Found, watched: &[&str], now: Timestamp) -> Valid<'a> {
+fn valid<'a>(cluster: &'a Cluster, watched: &[&str], now: Timestamp) -> Valid<'a> {
     let watched: Vec<String> = watched.iter().map(|name| (*name).to_owned()).collect();
-    validate(found, &watched, "cluster.local", now).unwrap()
+    let readable = cluster.registries.iter().collect();
+    let registries = Registries { readable, unreadable: cluster.unreadable.clone() };
+    validate(&registries, &cluster.found, &watched, "cluster.local", now).unwrap()
 }
 
-fn built(found: &Found, now: Timestamp) -> Built {
-    build(&valid(found, &[], now).accesses[0], found, now)
+fn built(cluster: &Cluster, now: Timestamp) -> Built {
+    build(&valid(cluster, &[], now).accesses[0], &cluster.found, now)
 }
 
 /// The text under `key` of a Secret.
@@ -94,8 +103,8 @@ fn a_selector_chooses_namespaces_that_stay_and_that_are_watched() {
         (not_shop, &[], &["bank"], &[]),
         (everywhere(), &["team-a", "shop"], &["shop"], &["bank"]),
     ] {
-        let found = cluster(&pull_access);
-        let access = valid(&found, watched, now()).accesses.remove(0);
+        let cluster = cluster(&pull_access);
+        let access = valid(&cluster, watched, now()).accesses.remove(0);
         assert_eq!(access.selected.unwrap(), selected, "{pull_access}");
         assert_eq!(access.unwatched, unwatched, "{pull_access}");
         assert_eq!(access.problem, None);
@@ -105,34 +114,36 @@ fn a_selector_chooses_namespaces_that_stay_and_that_are_watched() {
 #[test]
 fn what_cannot_be_done_is_told_and_leaves_what_is_there() {
     let unknown = json!({"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}});
-    let hidden = Found { namespaces: None, ..cluster(&everywhere()) };
-    for (found, expected) in [(hidden, "NamespacesUnreadable"), (cluster(&unknown), "InvalidSpec")] {
-        let valid = valid(&found, &[], now());
+    let mut hidden = cluster(&everywhere());
+    hidden.found.namespaces = None;
+    for (cluster, expected) in [(hidden, "NamespacesUnreadable"), (cluster(&unknown), "InvalidSpec")] {
+        let valid = valid(&cluster, &[], now());
         assert_eq!(valid.accesses[0].problem.as_ref().unwrap().reason().to_string(), expected);
         assert!(valid.leaves_alone("team-a", "hub"));
         // The server cannot start without its file; nobody is let in by it.
-        let built = build(&valid.accesses[0], &found, now());
+        let built = build(&valid.accesses[0], &cluster.found, now());
         assert_eq!(text(&built.own[1].object, "pull-secrets"), "");
         assert_eq!(built.secrets, []);
     }
     let pods = json!({"namespaceSelector": {}, "attach": "Pods"});
-    let old = Found { policies: None, ..cluster(&pods) };
+    let mut old = cluster(&pods);
+    old.found.policies = None;
     let access = valid(&old, &[], now()).accesses.remove(0);
     assert_eq!(access.problem, Some(Problem::PolicyUnsupported));
-    assert_eq!(build(&access, &old, now()).secrets.len(), 2, "the Secrets are of use without a policy");
+    assert_eq!(build(&access, &old.found, now()).secrets.len(), 2, "the Secrets are of use without a policy");
 }
 
 #[test]
 fn the_server_knows_the_password_of_each_secret() {
     let every_hour = json!({"namespaceSelector": {}, "rotateEvery": "1h"});
-    let mut found = cluster(&every_hour);
+    let mut cluster = cluster(&every_hour);
     let mut passwords = BTreeSet::new();
     for minutes in [0, 61, 71, 81, 121] {
         let now = now() + SignedDuration::from_mins(minutes);
-        let built = built(&found, now);
+        let built = built(&cluster, now);
         let file = text(&built.own[1].object, "pull-secrets");
         let kept = built.own[0].object.clone();
-        found.secrets = vec![serde_json::from_value(kept).unwrap()];
+        cluster.found.secrets = vec![serde_json::from_value(kept).unwrap()];
         for (namespace, child) in &built.secrets {
             let credentials = credentials(&child.object);
             let hosts: Vec<&str> = credentials.keys().map(String::as_str).collect();
@@ -157,17 +168,19 @@ fn the_server_knows_the_password_of_each_secret() {
 
 #[test]
 fn a_server_that_has_not_been_told_of_the_file_is_told() {
-    let mut found = cluster(&everywhere());
-    found.secrets = vec![serde_json::from_value(built(&found, now()).own[0].object.clone()).unwrap()];
-    let hash = built(&found, now()).outdated.1;
+    let mut cluster = cluster(&everywhere());
+    cluster.found.secrets =
+        vec![serde_json::from_value(built(&cluster, now()).own[0].object.clone()).unwrap()];
+    let hash = built(&cluster, now()).outdated.1;
     let pod = |name: &str, registry: &str, known: &str| {
         let annotations = json!({"windlass.dev/pull-credentials": known});
         let metadata = json!({"name": name, "namespace": "team-a", "annotations": annotations,
             "labels": {"windlass.dev/registry": registry}});
         serde_json::from_value(json!({ "metadata": metadata })).unwrap()
     };
-    found.servers = vec![pod("knows", "hub", &hash), pod("waits", "hub", "0"), pod("other", "other", "0")];
-    assert_eq!(built(&found, now()).outdated, (vec!["waits".to_owned()], hash));
+    cluster.found.servers =
+        vec![pod("knows", "hub", &hash), pod("waits", "hub", "0"), pod("other", "other", "0")];
+    assert_eq!(built(&cluster, now()).outdated, (vec!["waits".to_owned()], hash));
 }
 
 /// What an account lists, and which of it is ours; what is wanted; what becomes of both, if anything.
@@ -238,28 +251,28 @@ fn ours(name: &str, namespace: &str, registry: &str) -> DynamicObject {
 #[test]
 fn what_nobody_asks_for_any_more_goes() {
     let shop = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}});
-    let mut found = cluster(&shop);
-    found.secrets = vec![
+    let mut cluster = cluster(&shop);
+    cluster.found.secrets = vec![
         ours("hub-pull-seeds", "team-a", "hub"),
         ours("hub.team-a.pull", "shop", "hub"),
         ours("hub.team-a.pull", "bank", "hub"),
         ours("gone.team-a.pull", "shop", "gone"),
         ours("broken.team-a.pull", "shop", "broken"),
     ];
-    found.unreadable = vec![("team-a".to_owned(), "broken".to_owned())];
-    let removed = |found: &Found| {
-        let valid = valid(found, &[], now());
+    cluster.unreadable = BTreeSet::from(["team-a/broken".to_owned()]);
+    let removed = |cluster: &Cluster| {
+        let (valid, found) = (valid(cluster, &[], now()), &cluster.found);
         let built: Vec<Built> = valid.accesses.iter().map(|access| build(access, found, now())).collect();
         let left_alone = |namespace: &str, registry: &str| valid.leaves_alone(namespace, registry);
         let orphans = orphans(found, &valid, &built, left_alone);
         let place = |object: &DynamicObject| object.metadata.namespace.clone().unwrap_or_default();
         orphans.iter().map(|((_, name), object)| format!("{} {name}", place(object))).collect::<Vec<_>>()
     };
-    assert_eq!(removed(&found), ["bank hub.team-a.pull", "shop gone.team-a.pull"]);
-    found.registries[0].spec.paused = true;
-    assert_eq!(removed(&found), ["shop gone.team-a.pull"]);
-    found.registries.clear();
-    assert_eq!(removed(&found).len(), 4);
+    assert_eq!(removed(&cluster), ["bank hub.team-a.pull", "shop gone.team-a.pull"]);
+    cluster.registries[0].spec.paused = true;
+    assert_eq!(removed(&cluster), ["shop gone.team-a.pull"]);
+    cluster.registries.clear();
+    assert_eq!(removed(&cluster).len(), 4);
 }
 
 #[test]
@@ -293,10 +306,10 @@ fn the_status_tells_how_many_can_pull_and_what_the_others_lack() {
         (1, Some(taken), "False NameTaken: Secret hub-pull-seeds exists and is not this Registry's", 1),
     ] {
         let outcome = Outcome { written: written.clone(), failing: failing(failures), problem };
-        let (part, condition) = status(&registry(&everywhere()), &outcome, 0, now());
-        let words = format!("{} {}: {}", condition.status, condition.reason, condition.message);
+        let News { verdict, field } = told(&outcome, 0);
+        let words = format!("{} {}: {}", verdict.status, verdict.reason, verdict.message);
         assert!(words.starts_with(expected), "{words}");
+        let part: PullAccessStatus = serde_json::from_value(field).unwrap();
         assert_eq!((part.namespaces, part.failing.len()), (2, shown));
-        assert_eq!(condition.observed_generation, None);
     }
 }

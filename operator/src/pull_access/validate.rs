@@ -1,6 +1,7 @@
 //! Second step: which namespaces each Registry reaches, and what is wrong with what it asks for. Pure, but for fresh
 //! seeds where one is due.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +15,8 @@ use crate::api::pull_access::{Attach, PullAccess};
 use crate::api::registry::Registry;
 use crate::api::status::Reason;
 use crate::names;
+use crate::registries::{Registries, name_of};
+use crate::registry::Error;
 use crate::registry::validate::server_config::PORT;
 
 /// Key of the text of the seeds in their Secret.
@@ -83,7 +86,7 @@ pub struct Valid<'a> {
     /// What is to be kept up.
     pub accesses: Vec<Access<'a>>,
     /// Namespace and name of Registries for which all stays as it is.
-    pub paused: Vec<(String, String)>,
+    pub paused: BTreeSet<String>,
 }
 
 impl Valid<'_> {
@@ -91,35 +94,30 @@ impl Valid<'_> {
     /// it asks for now.
     #[must_use]
     pub fn leaves_alone(&self, namespace: &str, registry: &str) -> bool {
-        let is_paused = self.paused.iter().any(|(of, name)| of == namespace && name == registry);
         let mut accesses = self.accesses.iter();
-        is_paused
+        self.paused.contains(&format!("{namespace}/{registry}"))
             || accesses.any(|access| {
                 access.selected.is_none() && access.namespace == namespace && access.name == registry
             })
     }
 }
 
-/// A failing source of random numbers.
-#[derive(Debug, thiserror::Error)]
-#[error("the system gives no random numbers")]
-pub struct Error;
-
-/// Checks what was `found`; the operator looks after the `watched` namespaces, or all if there are none.
+/// Checks what the `registries` ask for by what was `found`; the operator looks after the `watched` namespaces, or all if there are none.
 ///
 /// # Errors
-/// [`Error`] when a seed is due and cannot be made.
+/// [`Error::NoRandomNumbers`] when a seed is due and cannot be made.
 pub fn validate<'a>(
-    found: &'a Found,
+    registries: &Registries<'a>,
+    found: &Found,
     watched: &[String],
     cluster_domain: &str,
     now: Timestamp,
 ) -> Result<Valid<'a>, Error> {
-    let mut valid = Valid { paused: found.unreadable.clone(), ..Valid::default() };
-    for registry in &found.registries {
+    let mut valid = Valid { paused: registries.unreadable.clone(), ..Valid::default() };
+    for registry in registries.readable.iter().copied() {
         let Some(asked) = &registry.spec.pull_access else { continue };
         if registry.spec.paused {
-            valid.paused.push((registry.namespace().unwrap_or_default(), registry.name_any()));
+            valid.paused.insert(name_of(registry));
         } else {
             valid.accesses.push(access(registry, asked, found, watched, cluster_domain, now)?);
         }
@@ -153,7 +151,8 @@ fn access<'a>(
     let existing = seeds_text(found, &names::pull_seeds(&name), &namespace);
     Ok(Access {
         hosts: hosts(&names::hosts(&name, &namespace, cluster_domain, &[]), &registry.spec.hostnames),
-        seeds: Seeds::ensure(existing.as_deref(), rotation(asked), now).map_err(|_| Error)?,
+        seeds: Seeds::ensure(existing.as_deref(), rotation(asked), now)
+            .map_err(|_| Error::NoRandomNumbers)?,
         attach: asked.attach,
         registry,
         name,

@@ -35,6 +35,9 @@ pub enum Error {
     /// The first step failed.
     #[error("dereference")]
     Dereference(#[from] dereference::Error),
+    /// The second step failed: a fresh password cannot be made.
+    #[error("the system gives no random numbers")]
+    NoRandomNumbers,
     /// The fourth step failed.
     #[error("apply")]
     Apply(#[from] apply::Error),
@@ -52,6 +55,7 @@ impl Error {
     pub fn reason(&self) -> String {
         match self {
             Self::Dereference(_) => "DereferenceFailed".to_owned(),
+            Self::NoRandomNumbers => "ValidateFailed".to_owned(),
             Self::Apply(_) => "ApplyFailed".to_owned(),
             Self::Refused(_) => Reason::Rejected.to_string(),
             Self::Status(_) => "StatusFailed".to_owned(),

@@ -21,8 +21,8 @@ use super::validate::{Certificate, Valid};
 use crate::api::pull_access::PULL_ACCESS_READY;
 use crate::api::registry::Registry;
 use crate::api::status::{
-    CertificateStatus, NODE_ACCESS_READY, READY, RECONCILING, Reason, RegistryStatus, STALLED, STORAGE_READY,
-    StorageStatus, TLS_READY,
+    ADVERTISED, CertificateStatus, NODE_ACCESS_READY, READY, RECONCILING, Reason, RegistryStatus, STALLED,
+    STORAGE_READY, StorageStatus, TLS_READY,
 };
 use crate::children::Kind;
 use crate::{apply, conditions, names, quantity};
@@ -74,12 +74,12 @@ pub fn unreadable(metadata: &ObjectMeta, problem: &Problem, now: Timestamp) -> R
 }
 
 /// What of `status` is for this module to write. Whoever writes a field owns it: what a garbage collection has counted
-/// and what is known of nodes and of other namespaces are others'.
+/// and what is known of nodes, of other namespaces and of the cluster are others'.
 #[must_use]
 pub fn own(status: &RegistryStatus) -> RegistryStatus {
     let mut own = RegistryStatus { storage: None, node_access: None, pull_access: None, ..status.clone() };
-    own.conditions
-        .retain(|condition| ![NODE_ACCESS_READY, PULL_ACCESS_READY].contains(&condition.type_.as_str()));
+    let of_others = [NODE_ACCESS_READY, PULL_ACCESS_READY, ADVERTISED];
+    own.conditions.retain(|condition| !of_others.contains(&condition.type_.as_str()));
     own
 }
 

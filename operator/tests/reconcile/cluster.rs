@@ -99,7 +99,8 @@ impl Cluster {
         let body = body.collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let whole = parts.uri.path();
-        let path = whole.rsplit_once("/team-a/").map_or(whole, |(_, path)| path);
+        let of = |namespace: &str| whole.rsplit_once(namespace).map(|(_, path)| path);
+        let path = of("/team-a/").or_else(|| of("/kube-public/")).unwrap_or(whole);
         let mut state = self.0.lock().unwrap();
         let (code, answer) = match parts.method {
             Method::GET if is_list(path) && state.failures.contains_key(path) => {

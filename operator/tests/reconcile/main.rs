@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod advertise;
 mod cluster;
 mod garbage_collection;
 mod node_access;
@@ -18,7 +19,7 @@ use operator::node_access::settings::Settings;
 use operator::registry::validate::Defaults;
 use operator::registry::{Error, reconcile};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 const REGISTRY: &str = "registries/hub";
 const GOOD_USERS: &str =
@@ -90,7 +91,9 @@ fn context(cluster: &Cluster) -> Context {
         defaults: Defaults { server_image: "r/s:1".to_owned(), cluster_domain: "cluster.local".to_owned() },
         resync: Duration::from_secs(600),
         node_access: Settings::default(),
-        nodes_concerned: Notify::new(),
+        advertises: true,
+        registries_changed: watch::Sender::default(),
+        reconciled: watch::Sender::default(),
         metrics: Metrics::default(),
         failures: Failures::default(),
     }

@@ -9,6 +9,7 @@ use operator::context::Context;
 use operator::node_access::plan::Plan;
 use operator::node_access::settings::{Agent, Settings};
 use operator::node_access::{Known, reconcile};
+use operator::registries::Registries;
 use operator::registry::Error;
 use serde_json::{Value, json};
 
@@ -124,8 +125,10 @@ impl Stage {
         let nodes: Vec<Node> = self.all("nodes");
         let reports: Vec<NodeAccess> = self.all("nodeaccesses");
         let known = Known {
-            registries: registries.iter().collect(),
-            unreadable: unreadable.iter().map(|name| (*name).to_owned()).collect(),
+            registries: Registries {
+                readable: registries.iter().collect(),
+                unreadable: unreadable.iter().map(|name| (*name).to_owned()).collect(),
+            },
             nodes: nodes.iter().collect(),
             reports: reports.iter().collect(),
         };
