@@ -1,17 +1,19 @@
 //! What needs the whole cluster: run after all other tests, when none of their Registries is left.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, ensure};
-use e2e::cluster::SYSTEM_NAMESPACE;
+use e2e::cluster::{SYSTEM_NAMESPACE, busybox_image};
 use e2e::namespace::{Namespace, Outcome, with_namespace};
 use e2e::node_access::{RUNTIME, files, grant, granted, nodes, run_on};
 use e2e::registry::{self, NAME, USER};
 use e2e::tools::run_command;
-use e2e::wait;
+use e2e::{hello, wait};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
 use kube::Resource;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, LogParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use operator::api::node_access::{CREDENTIAL_PROVIDER_INSTALLED, NodeAccess};
 use operator::api::registry::Registry;
@@ -36,7 +38,8 @@ where
 
 /// Changes the configuration of a node's runtime and has it started again, as its owner would.
 async fn reconfigure(namespace: &Namespace, node: &str, expression: &str) -> anyhow::Result<()> {
-    let script = format!("sed -i '{expression}' {RUNTIME}; killall containerd");
+    // It is to be there again when the script ends, to see how.
+    let script = format!("sed -i '{expression}' {RUNTIME}; killall containerd; sleep 5");
     run_on(namespace, node, &script).await.map(drop)
 }
 
@@ -47,10 +50,6 @@ async fn a_node_whose_runtime_looks_for_no_hosts_names_the_setting_and_the_file(
         pull::ready_for_pods(namespace).await?;
         let node = nodes(namespace).await?.pop().context("no node")?;
         let image = pull::Image { node: Some(&node), ..pull::Image::default() };
-        reconfigure(namespace, &node, "s/config_path/#&/").await?;
-        // A change of the plan makes the agents look.
-        let patch = json!({"spec": {"hostnames": ["no-config-path.images.example"]}});
-        namespace.merge::<Registry>(NAME, patch).await?;
         let is_told = |status: &RegistryStatus| {
             let failing = status.node_access.iter().flat_map(|summary| &summary.failing);
             let names_all = |message: &str| {
@@ -59,11 +58,17 @@ async fn a_node_whose_runtime_looks_for_no_hosts_names_the_setting_and_the_file(
             registry::is(status, NODE_ACCESS_READY, "False")
                 && failing.into_iter().any(|failing| failing.node == node && names_all(&failing.message))
         };
-        let told = registry::observed(namespace, NAME, "the setting to be named", is_told).await;
-        pull::start_image(namespace, "pod", image, &[pull::PULL_SECRET]).await?;
-        let failed = pull::fails(namespace, "pod").await;
+        let failed = async {
+            reconfigure(namespace, &node, "s/config_path/#&/").await?;
+            // A change of the plan makes the agents look.
+            let patch = json!({"spec": {"hostnames": ["no-config-path.images.example"]}});
+            namespace.merge::<Registry>(NAME, patch).await?;
+            registry::observed(namespace, NAME, "the setting to be named", is_told).await?;
+            pull::start_image(namespace, "pod", image, &[pull::PULL_SECRET]).await?;
+            pull::fails(namespace, "pod").await
+        };
+        let failed = failed.await;
         reconfigure(namespace, &node, "s/#config_path/config_path/").await?;
-        told?;
         let words = failed?;
         ensure!(words.contains("lookup registry."), "{words}");
         granted(namespace, NAME).await?;
@@ -88,6 +93,52 @@ async fn token(namespace: &Namespace, account: &str, audience: &str) -> anyhow::
     let accounts = namespace.api::<ServiceAccount>();
     let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
     Ok(answer.status.context("no token")?.token)
+}
+
+/// Pushes the image from a Pod of the `ServiceAccount` `builder`, with the token that is projected into it, as CI would.
+async fn push_from_a_pod(namespace: &Namespace, repository: &str) -> anyhow::Result<()> {
+    let host = format!("{NAME}.{}.svc:5000", namespace.name);
+    let script = format!(
+        "cd /programs; ./crane auth login {host} --username token --password-stdin </registry/token
+         ./crane push /image {host}/{repository}:v1"
+    );
+    let token = json!({"serviceAccountToken": {"path": "token", "audience": AUDIENCE}});
+    let authority =
+        json!({"secret": {"name": names::tls_secret(NAME), "items": [{"key": "ca.crt", "path": "ca.crt"}]}});
+    let mount = |name: &str| json!({"name": name, "mountPath": format!("/{name}")});
+    // The nodes' disk is this machine's.
+    let directory = |name: &str, path: &Path| json!({"name": name, "hostPath": {"path": path}});
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "builder"},
+        "spec": {
+            "serviceAccountName": "builder",
+            "restartPolicy": "Never",
+            "containers": [{
+                "name": "crane", "image": busybox_image(), "command": ["sh", "-euc", script],
+                "env": [{"name": "SSL_CERT_FILE", "value": "/registry/ca.crt"}, {"name": "HOME", "value": "/tmp"}],
+                "volumeMounts": [mount("registry"), mount("programs"), mount("image")],
+            }],
+            "volumes": [
+                {"name": "registry", "projected": {"sources": [token, authority]}},
+                directory("programs", &directory_of("crane")?), directory("image", hello::layout().await?),
+            ],
+        },
+    });
+    namespace.apply(pod).await?;
+    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+    let has_ended = |pod: &Pod| ["Succeeded", "Failed"].contains(&phase(pod).as_str());
+    let pods = namespace.api::<Pod>();
+    let pod = wait::until(&pods, "builder", "it to push", has_ended).await?;
+    let log = pods.logs("builder", &LogParams::default()).await?;
+    ensure!(phase(&pod) == "Succeeded", "{log}");
+    Ok(())
+}
+
+/// Where on `PATH` a program is.
+fn directory_of(program: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").context("no PATH")?;
+    let found = std::env::split_paths(&path).find(|directory| directory.join(program).exists());
+    found.with_context(|| format!("{program} is not on PATH"))
 }
 
 #[tokio::test]
@@ -128,7 +179,7 @@ async fn a_service_account_pushes_with_its_token_and_pods_pull_with_nothing_else
         let (_forward, anybody) = registry::reach(namespace, NAME).await?;
         let refused = e2e::oci::push(&anybody.with_user(USER, &token), "elsewhere/hello", "v1", "layer").await;
         ensure!(format!("{refused:?}").contains("403 Forbidden"), "{refused:?}");
-        pull::push_hello(namespace, &own, &token).await?;
+        push_from_a_pod(namespace, &own).await?;
 
         grant(namespace, NAME).await?;
         pull::start_from(namespace, &own, "pod", &[]).await?;

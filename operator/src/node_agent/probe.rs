@@ -8,13 +8,16 @@ use futures::{StreamExt as _, stream};
 use http::{Request, StatusCode};
 use kube::client::Body;
 use kube::{Client, Config};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::layout::Target;
 use crate::api::node_access::NodeReason;
 
 /// The longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Time before a registry that could not be reached is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Requests under way at the same time.
 const AT_ONCE: usize = 4;
@@ -30,7 +33,19 @@ pub struct Answer {
 
 /// Asks each of `targets`, which are tried for `host`. The runtime is content with the first that answers, so one is
 /// enough; what the others lack is told.
+///
+/// A registry that is reached by none is asked once more: a node learns the address of a new Service only some moments
+/// after the agent does.
 pub async fn ask(targets: &[Target], host: &str) -> Answer {
+    let answer = ask_all(targets, host).await;
+    if answer.reason != NodeReason::Unreachable {
+        return answer;
+    }
+    sleep(PAUSE).await;
+    ask_all(targets, host).await
+}
+
+async fn ask_all(targets: &[Target], host: &str) -> Answer {
     let answers = stream::iter(targets).map(|target| ask_one(target, host)).buffered(AT_ONCE);
     let (good, bad): (Vec<Answer>, Vec<Answer>) = answers
         .collect::<Vec<_>>()
