@@ -6,15 +6,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use bcrypt::HashParts;
 use tokio::sync::Semaphore;
 
 use super::followed::Followed;
-use super::verified::Verified;
+use super::remembered::Remembered;
 
 /// Cost of the work for unknown users when the file has no user at all.
 const DEFAULT_COST: u32 = 10;
+/// How long a password that was found right is believed, so that bcrypt runs once in some minutes for each.
+const LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// How many passwords may be verified or wait for it, for each that is verified at the same time. At the usual cost that
 /// is some seconds of waiting.
 const MOST_PER_SLOT: usize = 64;
@@ -51,7 +54,8 @@ pub fn is_valid_user(user: &str) -> bool {
 #[derive(Debug)]
 pub(super) struct Htpasswd {
     users: Followed<Users>,
-    verified: Verified,
+    /// Passwords that were found right, with the hash by which they were: a new hash counts at once.
+    right: Remembered,
     /// Half the cores: a flood of wrong passwords leaves the others to those who are known.
     slots: Arc<Semaphore>,
     /// Those of passwords that are verified or wait for it.
@@ -69,7 +73,7 @@ impl Htpasswd {
         let slots = available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         Ok(Self {
             users,
-            verified: Verified::new().map_err(|_| Error::Random)?,
+            right: Remembered::yes(LIFETIME).map_err(|_| Error::Random)?,
             slots: Arc::new(Semaphore::new(slots)),
             places: Semaphore::new(slots * MOST_PER_SLOT),
         })
@@ -85,7 +89,7 @@ impl Htpasswd {
             self.run_bcrypt(password, &users.no_hash()).await?;
             return Ok(false);
         };
-        self.verified.is_right(user, password, hash, self.run_bcrypt(password, hash)).await
+        self.right.get(&[user, password, hash], self.run_bcrypt(password, hash)).await
     }
 
     async fn run_bcrypt(&self, password: &str, hash: &str) -> Result<bool, Overloaded> {
@@ -163,7 +167,6 @@ fn parse_line(line: &str) -> Result<(&str, &str, u32), &'static str> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::time::Duration;
 
     use super::*;
 

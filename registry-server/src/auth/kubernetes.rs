@@ -142,10 +142,13 @@ mod tests {
         fs::rename(next, path).unwrap();
     }
 
+    fn settings(jwks: &Path) -> config::Kubernetes {
+        let (issuer, audience) = (ISSUER.to_owned(), AUDIENCE.to_owned());
+        config::Kubernetes { issuer, audience, jwks: jwks.to_owned(), accessreview: None }
+    }
+
     fn open(path: &Path) -> Kubernetes {
-        let settings =
-            config::Kubernetes { issuer: ISSUER.into(), audience: AUDIENCE.into(), jwks: path.to_owned() };
-        let Kubernetes { keys, issuer, audience } = Kubernetes::open(&settings).unwrap();
+        let Kubernetes { keys, issuer, audience } = Kubernetes::open(&settings(path)).unwrap();
         Kubernetes { keys: keys.without_interval(), issuer, audience }
     }
 
@@ -249,9 +252,7 @@ mod tests {
         let secret = json!({"keys": [{"kty": "oct", "alg": "HS256", "kid": "a", "k": "c2VjcmV0"}]});
         for text in ["", "{}", r#"{"keys": []}"#, &secret.to_string()] {
             fs::write(&path, text).unwrap();
-            let settings =
-                config::Kubernetes { issuer: ISSUER.into(), audience: AUDIENCE.into(), jwks: path.clone() };
-            assert!(Kubernetes::open(&settings).is_err(), "{text}");
+            assert!(Kubernetes::open(&settings(&path)).is_err(), "{text}");
         }
     }
 

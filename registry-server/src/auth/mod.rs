@@ -13,13 +13,15 @@ mod followed;
 mod htpasswd;
 mod kubernetes;
 pub mod pull_secrets;
+mod remembered;
+mod reviews;
 mod rules;
-mod verified;
 
 pub use htpasswd::is_valid_user;
 use htpasswd::{Htpasswd, Overloaded};
 use kubernetes::Kubernetes;
 use pull_secrets::PullSecrets;
+use reviews::Reviews;
 pub use rules::Error as RuleError;
 use rules::Rules;
 
@@ -119,6 +121,11 @@ impl Identity {
         Some((namespace, Some(name)))
     }
 
+    /// Whether it is known by the token of a `ServiceAccount`.
+    fn gave_token(&self) -> bool {
+        !self.claims.is_null()
+    }
+
     /// Whether it may never do anything but pull, whatever rules grant: its password lies in every namespace that asked
     /// for it, for many to read.
     fn only_pulls(&self) -> bool {
@@ -141,6 +148,8 @@ pub enum Denial {
     Forbidden,
     /// Too many others are asking at the same time: the same credentials may help later.
     Overloaded,
+    /// The cluster does not say whether it gives the right: the same credentials may help later.
+    Unanswered,
 }
 
 /// Why nobody can be let in.
@@ -155,6 +164,9 @@ pub enum Error {
     /// The pull secrets cannot be read.
     #[error(transparent)]
     PullSecrets(#[from] pull_secrets::Error),
+    /// The cluster cannot be asked.
+    #[error(transparent)]
+    Reviews(#[from] reviews::Error),
     /// A rule cannot be meant.
     #[error("access.{0}")]
     Rules(#[from] RuleError),
@@ -169,17 +181,20 @@ pub struct Auth {
     /// Nothing when nobody is asked who they are.
     challenge: Option<String>,
     rules: Rules,
+    /// What the cluster's own rules grant beyond.
+    reviews: Option<Reviews>,
 }
 
 impl Auth {
     /// Reads the users of the section `auth` and the rules of the section `access`.
     ///
     /// # Errors
-    /// When a rule cannot be meant, or a file cannot be read. (CNCF distribution makes a password file that is missing, with
-    /// a password of its own.)
+    /// When a rule cannot be meant, a file cannot be read, or the cluster is to be asked and cannot be. (CNCF distribution
+    /// makes a password file that is missing, with a password of its own.)
     pub fn new(config: &Config) -> Result<Self, Error> {
         let rules = rules(config)?;
         let config::Auth { htpasswd, kubernetes, pullsecrets } = &config.auth;
+        let review = kubernetes.as_ref().and_then(|settings| settings.accessreview.as_ref());
         Ok(Self {
             challenge: realm(&config.auth).map(|realm| format!("Basic realm={}", quoted(realm))),
             htpasswd: htpasswd.as_ref().map(|settings| Htpasswd::open(&settings.path)).transpose()?,
@@ -189,6 +204,7 @@ impl Auth {
                 .map(|settings| PullSecrets::open(&settings.path))
                 .transpose()?,
             rules,
+            reviews: review.map(Reviews::in_cluster).transpose()?,
         })
     }
 
@@ -225,7 +241,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`Denial`] says whether other credentials could help.
-    pub fn authorize(
+    pub async fn authorize(
         &self,
         caller: &Identity,
         right: Option<Right>,
@@ -234,22 +250,51 @@ impl Auth {
         let is_stranger = caller.user.is_none() && self.challenge.is_some();
         match right {
             None if !is_stranger => Ok(()),
-            Some(right) if self.rules.grant(caller, right, repository) => Ok(()),
+            Some(right) if self.may(caller, right, repository).await? => Ok(()),
             _ if is_stranger => Err(Denial::Unauthenticated),
             _ => Err(Denial::Forbidden),
         }
     }
 
-    /// Whether the caller has the right in the repository.
-    #[must_use]
-    pub fn may(&self, caller: &Identity, right: Right, repository: &RepositoryName) -> bool {
-        self.rules.grant(caller, right, Some(repository))
+    /// Whether the caller has the right in the repository or, without one, anywhere.
+    ///
+    /// # Errors
+    /// [`Denial::Unanswered`].
+    pub async fn may(
+        &self,
+        caller: &Identity,
+        right: Right,
+        repository: Option<&RepositoryName>,
+    ) -> Result<bool, Denial> {
+        Ok(self.rules.grant(caller, right, repository)
+            || self.cluster_grants(caller, right, repository).await?)
     }
 
     /// Whether the caller has the right in every repository that there may be.
+    ///
+    /// # Errors
+    /// [`Denial::Unanswered`].
+    pub async fn may_everywhere(&self, caller: &Identity, right: Right) -> Result<bool, Denial> {
+        Ok(self.rules.grant_everywhere(caller, right) || self.cluster_grants(caller, right, None).await?)
+    }
+
+    /// Whether a rule gives the caller the right in the repository: the cluster is not asked.
     #[must_use]
-    pub fn may_everywhere(&self, caller: &Identity, right: Right) -> bool {
-        self.rules.grant_everywhere(caller, right)
+    pub fn may_by_rule(&self, caller: &Identity, right: Right, repository: &RepositoryName) -> bool {
+        self.rules.grant(caller, right, Some(repository))
+    }
+
+    async fn cluster_grants(
+        &self,
+        caller: &Identity,
+        right: Right,
+        repository: Option<&RepositoryName>,
+    ) -> Result<bool, Denial> {
+        match &self.reviews {
+            // On the heap: every request holds room for this future, and few need it.
+            Some(reviews) => Box::pin(reviews.grant(caller, right, repository)).await,
+            None => Ok(false),
+        }
     }
 
     /// The value of `WWW-Authenticate` that asks for credentials; nothing if none are ever needed.
@@ -276,12 +321,14 @@ fn rules(config: &Config) -> Result<Rules, RuleError> {
         actions: actions.to_vec(),
     };
     let mut all = config.access.rules.clone();
-    if all.is_empty() && config.auth.kubernetes.is_some() {
-        let reason =
-            "auth.kubernetes needs some: without, all that runs in the cluster could delete everything";
+    let kubernetes = config.auth.kubernetes.as_ref();
+    let has_review = kubernetes.is_some_and(|settings| settings.accessreview.is_some());
+    if all.is_empty() && kubernetes.is_some() && !has_review {
+        let reason = "auth.kubernetes needs some, or auth.kubernetes.accessreview: without, all that runs in the \
+                      cluster could delete everything";
         return Err(RuleError { field: "rules".to_owned(), reason: reason.to_owned() });
     }
-    if all.is_empty() {
+    if all.is_empty() && !has_review {
         let is_open = realm(&config.auth).is_none();
         let everyone = if is_open { SubjectKind::Anonymous } else { SubjectKind::Authenticated };
         all.push(everywhere(everyone, &[Pull, Push, Delete, List]));
@@ -369,8 +416,10 @@ mod tests {
                 assert_eq!(user, "ann");
             }
             for (right, allowed) in all.into_iter().zip(allowed) {
-                let answer = caller.as_ref().map_err(|denial| *denial);
-                let answer = answer.and_then(|caller| auth.authorize(caller, right, Some(&name)));
+                let answer = match &caller {
+                    Ok(caller) => auth.authorize(caller, right, Some(&name)).await,
+                    Err(denial) => Err(*denial),
+                };
                 let expected = if allowed { Ok(()) } else { Err(Denial::Unauthenticated) };
                 assert_eq!(answer, expected, "{anonymous:?} {credentials:?} {right:?}");
             }
@@ -384,18 +433,53 @@ mod tests {
         for credentials in [None, Some(&anyone)] {
             let caller = auth.authenticate(credentials).await.unwrap();
             assert_eq!(caller, Identity::default());
-            assert_eq!(auth.authorize(&caller, Some(Right::Delete), None), Ok(()));
+            assert_eq!(auth.authorize(&caller, Some(Right::Delete), None).await, Ok(()));
         }
         assert_eq!(auth.challenge(), None);
     }
 
     #[test]
     fn tokens_of_a_whole_cluster_need_rules() {
-        let kubernetes =
-            config::Kubernetes { issuer: "i".into(), audience: "a".into(), jwks: "/keys".into() };
-        let auth = config::Auth { kubernetes: Some(kubernetes), ..config::Auth::default() };
-        let error = check(&Config { auth, ..Config::default() }).unwrap_err();
+        let check_with = |accessreview: Option<config::AccessReview>| {
+            let (issuer, audience, jwks) = ("i".to_owned(), "a".to_owned(), "/keys".into());
+            let kubernetes = Some(config::Kubernetes { issuer, audience, jwks, accessreview });
+            let auth = config::Auth { kubernetes, ..config::Auth::default() };
+            check(&Config { auth, ..Config::default() })
+        };
+        let error = check_with(None).unwrap_err();
         assert!(error.to_string().starts_with("rules: auth.kubernetes needs some"), "{error}");
+        assert_eq!(
+            check_with(Some(config::AccessReview { namespace: "n".into(), registry: "r".into() })),
+            Ok(())
+        );
+    }
+
+    #[tokio::test]
+    async fn the_cluster_is_not_asked_for_what_rules_grant_and_its_silence_is_no_grant() {
+        use Right::{Delete, Pull};
+        let rules = serde_json::json!([
+            {"subjects": [{"kind": "ServiceAccount"}], "repositories": ["**"], "actions": ["pull"]},
+        ]);
+        let access =
+            config::Access { rules: serde_json::from_value(rules).unwrap(), ..config::Access::default() };
+        let auth = Auth::new(&Config { access, ..Config::default() }).unwrap();
+        let auth = Auth { reviews: Some(reviews::of_nobody()), ..auth };
+        let claims = serde_json::json!({});
+        let caller = Identity::of_service_account("system:serviceaccount:ci:builder").unwrap();
+        let caller = Identity { claims, ..caller };
+        let name = "team/app".parse().unwrap();
+        for (right, repository, expected) in [
+            (Some(Pull), Some(&name), Ok(())),
+            (None, None, Ok(())),
+            (Some(Delete), Some(&name), Err(Denial::Unanswered)),
+            (Some(Delete), None, Err(Denial::Unanswered)),
+        ] {
+            assert_eq!(auth.authorize(&caller, right, repository).await, expected, "{right:?}");
+        }
+        assert_eq!(auth.may_everywhere(&caller, Pull).await, Ok(true));
+        assert!(!auth.may_by_rule(&caller, Delete, &name));
+        let user = Identity { user: Some("ann".into()), ..Identity::default() };
+        assert_eq!(auth.authorize(&user, Some(Delete), Some(&name)).await, Err(Denial::Forbidden));
     }
 
     #[tokio::test]

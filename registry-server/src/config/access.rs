@@ -12,7 +12,8 @@ pub struct Access {
     /// when asked, and wrong ones are always refused. Without `auth` and `rules` it has no effect.
     pub anonymous: Anonymous,
     /// Who may do what in which repositories. Without any rule, everyone who gives the right credentials may do everything;
-    /// with one or more, nothing is allowed but what a rule or `anonymous` grants. `auth.kubernetes` needs one.
+    /// with one or more, nothing is allowed but what a rule or `anonymous` grants. `auth.kubernetes` needs one, or
+    /// `accessreview`.
     pub rules: Vec<AccessRule>,
 }
 

@@ -21,7 +21,7 @@ pub struct Auth {
     pub pullsecrets: Option<PullSecrets>,
 }
 
-/// A cluster whose `ServiceAccount`s are known by the tokens that it signs. It is never asked.
+/// A cluster whose `ServiceAccount`s are known by the tokens that it signs. It is never asked but by `accessreview`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct Kubernetes {
     /// Who signs the tokens: the first `--service-account-issuer` of the API server.
@@ -31,6 +31,22 @@ pub struct Kubernetes {
     /// Path of the cluster's public keys as a JWK set (RFC 7517), which `kubectl get --raw /openid/v1/jwks` prints. It must
     /// exist at the start; changes to it are taken up within about a second.
     pub jwks: PathBuf,
+    /// Asks the cluster's API server whether its own rules (RBAC) grant what no rule of `access.rules` grants to the
+    /// `ServiceAccount` of a token, and to nobody else. With it, `access.rules` may be empty, and nothing goes without saying
+    /// then. The server must run in a Pod of the cluster with a token for the API server, and may have to be given the right
+    /// to `create` `localsubjectaccessreviews`. An answer is believed for 10 seconds.
+    #[serde(default)]
+    pub accessreview: Option<AccessReview>,
+}
+
+/// What the rules of the cluster are about: the verbs `pull`, `push`, `delete` and `list` of the resource `repositories` in
+/// the API group `windlass.dev`, whose names are `<registry>/<repository>`. There are no such objects.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct AccessReview {
+    /// The namespace in which they are looked up.
+    pub namespace: String,
+    /// What the names begin with, before a slash.
+    pub registry: String,
 }
 
 /// Passwords that namespaces of a cluster pull with.

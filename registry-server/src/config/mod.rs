@@ -27,7 +27,7 @@ mod storage;
 mod validation;
 
 pub use access::{Access, AccessRule, Anonymous, Right, Subject, SubjectKind};
-pub use auth::{Auth, Htpasswd, Kubernetes, PullSecrets};
+pub use auth::{AccessReview, Auth, Htpasswd, Kubernetes, PullSecrets};
 pub use duration::parse as parse_duration;
 pub use error::{Error, Origin, Problem, Warning};
 pub use health::{Health, StorageDriver};

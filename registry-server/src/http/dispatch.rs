@@ -100,9 +100,10 @@ impl Dispatcher {
             Denial::Unauthenticated => unauthorized(),
             Denial::Forbidden => Error::Denied,
             Denial::Overloaded => Error::TooManyLogins,
+            Denial::Unanswered => Error::Undecided,
         };
         let caller = auth.authenticate(credentials.as_ref()).await.map_err(denied)?;
-        auth.authorize(&caller, route.right(&parts.method), route.repository()).map_err(denied)?;
+        auth.authorize(&caller, route.right(&parts.method), route.repository()).await.map_err(denied)?;
         Ok(caller)
     }
 

@@ -16,7 +16,8 @@ use crate::storage;
 use crate::types::digest::ParseDigestError;
 use crate::types::reference::ParseReferenceError;
 
-/// When a client that was too much may come again: until then about as many passwords have been verified as may wait.
+/// When a client may come again that was too much: until then about as many passwords have been verified as may wait. Or
+/// one that the cluster did not decide over.
 const RETRY_AFTER_SECONDS: u16 = 5;
 
 /// Why a request is refused.
@@ -48,6 +49,9 @@ pub(super) enum Error {
     /// More passwords are to be verified than can be in a few seconds.
     #[error("too many passwords are being verified, try again in {RETRY_AFTER_SECONDS} seconds")]
     TooManyLogins,
+    /// The cluster that decides over the request does not answer.
+    #[error("the cluster does not say whether this is granted, try again in {RETRY_AFTER_SECONDS} seconds")]
+    Undecided,
     /// A parameter that should be a digest is not one.
     #[error(transparent)]
     Digest(#[from] ParseDigestError),
@@ -104,6 +108,7 @@ impl Error {
             Self::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
             Self::Denied => (StatusCode::FORBIDDEN, "DENIED"),
             Self::TooManyLogins => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
+            Self::Undecided => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
             Self::Digest(_) | Self::DigestMissing => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
             Self::Name(_) => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
             Self::PageSize => (StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID"),
@@ -125,7 +130,7 @@ impl Error {
             Self::Unauthorized { challenge: Some(challenge) } => {
                 vec![(WWW_AUTHENTICATE, header_value(challenge))]
             }
-            Self::TooManyLogins => vec![(RETRY_AFTER, RETRY_AFTER_SECONDS.into())],
+            Self::TooManyLogins | Self::Undecided => vec![(RETRY_AFTER, RETRY_AFTER_SECONDS.into())],
             Self::Unsatisfiable { size } => vec![(CONTENT_RANGE, header_value(&format!("bytes */{size}")))],
             Self::Registry(registry::Error::ChunkOutOfOrder { offset }) => {
                 vec![(RANGE, upload_range(*offset))]
@@ -156,6 +161,7 @@ impl Error {
     fn client_text(&self) -> String {
         if self.kind().0.is_server_error() {
             return match self {
+                Self::Undecided => self.to_string(),
                 Self::Registry(registry::Error::Storage(storage::Error::OutOfSpace { .. })) => {
                     "the registry has no space left".to_owned()
                 }

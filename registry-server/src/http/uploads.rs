@@ -36,10 +36,11 @@ pub(super) async fn post(
         let from: Option<RepositoryName> = parameter(parts, "from").map(|from| from.parse()).transpose()?;
         // Whoever could mount what they may not pull could pull it then.
         let may_pull = match &from {
-            Some(from) => app.auth.may(caller, Right::Pull, from),
-            None => app.auth.may_everywhere(caller, Right::Pull),
+            Some(from) => app.auth.may(caller, Right::Pull, Some(from)).await,
+            None => app.auth.may_everywhere(caller, Right::Pull).await,
         };
-        if may_pull && app.registry.mount_blob(name, &digest, from.as_ref()).await? {
+        // Where nobody says so, the client uploads.
+        if may_pull == Ok(true) && app.registry.mount_blob(name, &digest, from.as_ref()).await? {
             return Ok(created(app, name, &digest));
         }
     } else if let Some(digest) = parameter(parts, "digest") {

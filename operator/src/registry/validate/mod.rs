@@ -122,6 +122,7 @@ fn cluster_tokens(
         issuer: found.token_issuer.as_ref()?.issuer.clone(),
         audience: asked.audience.clone().unwrap_or_else(|| names::service_host(name, namespace)),
         jwks: PathBuf::from(CONFIG_DIRECTORY).join(JWKS_FILE),
+        accessreview: None,
     })
 }
 
