@@ -174,7 +174,11 @@ mod tests {
         }
         let mut object = fresh_registry(spec);
         let typed: Registry = serde_json::from_value(object.clone()).unwrap();
-        let defaults = Defaults { server_image: "r/s:1".to_owned(), cluster_domain: "c".to_owned() };
+        let defaults = Defaults {
+            server_image: "r/s:1".to_owned(),
+            cluster_domain: "c".to_owned(),
+            ..Defaults::default()
+        };
         let status = match validate(&typed, &found, &defaults, now()) {
             Ok(valid) => {
                 let outcome = registry_status::Outcome::Applied(&valid);

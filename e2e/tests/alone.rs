@@ -87,7 +87,7 @@ async fn credential_provider_in(directory: &str) -> anyhow::Result<()> {
 }
 
 /// A token of a `ServiceAccount` of the namespace, for the audience.
-async fn token(namespace: &Namespace, account: &str, audience: &str) -> anyhow::Result<String> {
+pub(crate) async fn token(namespace: &Namespace, account: &str, audience: &str) -> anyhow::Result<String> {
     let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], ..TokenRequestSpec::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let accounts = namespace.api::<ServiceAccount>();
@@ -185,7 +185,7 @@ async fn a_service_account_pushes_with_its_token_and_pods_pull_with_nothing_else
         pull::start_from(namespace, &own, "pod", &[]).await?;
         pull::ends_well(namespace, "pod").await?;
         pull::start_from(namespace, "elsewhere/hello", "stranger", &[]).await?;
-        pull::is_refused(namespace, "stranger").await?;
+        pull::is_refused(namespace, "stranger", pull::Refusal::Forbidden).await?;
 
         namespace.api::<Registry>().delete(NAME, &DeleteParams::default()).await?;
         wait::gone(&namespace.api::<Registry>(), NAME).await?;

@@ -106,6 +106,8 @@ fn auths() -> impl Iterator<Item = (Value, Verdict)> {
         (json!({}), Refused("auth needs htpasswdSecretRef")),
         (json!({"kubernetes": {}}), Refused("kubernetes needs rules")),
         (json!({"kubernetes": {}, "rules": []}), Refused("kubernetes needs rules")),
+        (json!({"kubernetes": {"subjectAccessReview": false}}), Refused("kubernetes needs rules")),
+        (json!({"kubernetes": {"subjectAccessReview": true}}), Accepted),
         (json!({"anonymous": "Pull"}), Refused("auth needs htpasswdSecretRef")),
         (json!({"htpasswdSecretRef": {"name": "users"}, "anonymous": "Pull"}), Accepted),
         (

@@ -1,5 +1,6 @@
 //! What Windlass does on a real cluster: a file for each behaviour. Run by `make e2e`.
 
+mod access_review;
 mod advertise;
 mod alone;
 mod apply;

@@ -17,7 +17,7 @@ use operator::children::Kind;
 use operator::names;
 use serde_json::{Value, json};
 
-use crate::pull::{ends_well, is_refused, push_hello};
+use crate::pull::{Refusal, ends_well, is_refused, push_hello};
 
 /// Label of the namespaces that are selected, with the namespace of the Registry.
 const LABEL: &str = "e2e.windlass.dev/images-of";
@@ -136,9 +136,9 @@ async fn a_selected_namespace_pulls_with_nothing_in_its_pods_and_gives_everythin
         ends_well(&shop, "friend").await?;
         let another = image(hub_namespace, &format!("{}/hello", bank.name));
         start(&shop, "intruder", &another, &[]).await?;
-        is_refused(&shop, "intruder").await?;
+        is_refused(&shop, "intruder", Refusal::Forbidden).await?;
         start(&bank, "stranger", &own, &[]).await?;
-        is_refused(&bank, "stranger").await?;
+        is_refused(&bank, "stranger", Refusal::Unknown).await?;
         let events = bank.api::<Event>().list(&ListParams::default()).await?;
         let says_why = |event: &Event| {
             let words = event.message.as_deref().unwrap_or_default();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, ApiResource, DynamicObject, TypeMeta};
 use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt};
@@ -18,8 +19,10 @@ use crate::names;
 /// comes before the Deployment, so that no Pod starts without it and none is restarted for it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
-    /// The identity of the Pods; it has no rights.
+    /// The identity of the Pods; it has no rights but what a binding gives it.
     ServiceAccount,
+    /// Lets the servers ask the API server who may do what.
+    RoleBinding,
     /// The server's config.yml.
     ConfigMap,
     /// Certificates and keys.
@@ -44,8 +47,9 @@ pub enum Kind {
 
 impl Kind {
     /// The kinds of a Registry's children, in the order in which they are written.
-    pub const OF_REGISTRY: [Self; 6] = [
+    pub const OF_REGISTRY: [Self; 7] = [
         Self::ServiceAccount,
+        Self::RoleBinding,
         Self::ConfigMap,
         Self::Secret,
         Self::PersistentVolumeClaim,
@@ -61,6 +65,7 @@ impl Kind {
     pub fn resource(self) -> ApiResource {
         match self {
             Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
+            Self::RoleBinding => ApiResource::erase::<RoleBinding>(&()),
             Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
             Self::Secret => ApiResource::erase::<Secret>(&()),
             Self::PersistentVolumeClaim => ApiResource::erase::<PersistentVolumeClaim>(&()),
@@ -81,6 +86,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::ServiceAccount => "ServiceAccount",
+            Self::RoleBinding => "RoleBinding",
             Self::ConfigMap => "ConfigMap",
             Self::Secret => "Secret",
             Self::PersistentVolumeClaim => "PersistentVolumeClaim",

@@ -91,6 +91,9 @@ struct Run {
     /// The cluster's DNS domain.
     #[arg(long, env = "WINDLASS_CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
+    /// Name of the cluster role by which servers may ask for access reviews; without, no Registry can have it so.
+    #[arg(long, env = "WINDLASS_ACCESS_REVIEW_ROLE")]
+    access_review_role: Option<String>,
     /// Registries worked on at the same time.
     #[arg(long, env = "WINDLASS_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
@@ -221,6 +224,7 @@ fn context(client: Client, options: &Run, identity: &str, namespace: &str) -> Co
         defaults: Defaults {
             server_image: options.server_image.clone(),
             cluster_domain: options.cluster_domain.clone(),
+            access_review_role: options.access_review_role.clone(),
         },
         resync: Duration::from_secs(options.resync),
         node_access: Settings {

@@ -19,6 +19,8 @@
 //! | core | `namespaces` (cluster-wide, only for `pullAccess`; it says so where it may not) | list, watch |
 //! | core | `pods` (only for `pullAccess`; it does without) | patch |
 //! | `admissionregistration.k8s.io` | `mutatingadmissionpolicies`, `mutatingadmissionpolicybindings` (cluster-wide, only for `pullAccess`) | list, create, patch, delete |
+//! | `rbac.authorization.k8s.io` | `rolebindings` (only for `subjectAccessReview`) | get, list, watch, create, patch, delete |
+//! | `rbac.authorization.k8s.io` | `clusterroles`, the one for access reviews alone | bind |
 //! | not a resource | `/.well-known/openid-configuration`, `/openid/v1/jwks` (only for registries that take tokens) | get |
 //!
 //! To advertise a Registry it needs in the namespace `kube-public` the `configmaps` `local-registry-hosting` get, list,

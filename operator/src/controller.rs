@@ -17,6 +17,7 @@ use futures::future::{BoxFuture, Shared, join, join_all, join4};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::Api;
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
@@ -106,7 +107,13 @@ async fn control(
         .watches(metadata::<PersistentVolumeClaim>(client, scope), every(), move |claim| {
             by_claim(&of_claims, &claim)
         });
-    // With rights in some namespaces only, this watch would fail for ever and hold up the others.
+    // Watches without the right to them would fail for ever and hold up the others.
+    let controller = match context.defaults.access_review_role {
+        Some(_) => {
+            controller.watches(metadata::<RoleBinding>(client, scope), labelled(), |object| by_child(&object))
+        }
+        None => controller,
+    };
     let controller = match scope {
         Some(_) => controller,
         None => controller.watches(

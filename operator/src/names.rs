@@ -129,6 +129,9 @@ pub const CONTAINER: &str = "registry";
 /// Name of the one Service port.
 pub const PORT: &str = "registry";
 
+/// Name of the volume with the token by which the server asks the API server.
+pub const API_VOLUME: &str = "kube-api-access";
+
 /// Labels of every child of the Registry `registry`.
 #[must_use]
 pub fn labels(registry: &str) -> BTreeMap<String, String> {
@@ -176,6 +179,12 @@ pub const OS_LABEL: &str = "kubernetes.io/os";
 #[must_use]
 pub fn config_map(registry: &str) -> String {
     format!("{registry}-config")
+}
+
+/// Name of the `RoleBinding` by which the servers of `registry` may ask for access reviews.
+#[must_use]
+pub fn access_review_binding(registry: &str) -> String {
+    format!("{registry}-access-review")
 }
 
 /// Secret with the serving certificate, its key and the CA bundle; mounted into the server.

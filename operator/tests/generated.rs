@@ -81,6 +81,7 @@ when somebody changes it; use `spec.overrides` to change it for good.
 | Deployment `NAME` | the servers |
 | Service `NAME` | port 5000 |
 | ServiceAccount `NAME` | an identity without rights |
+| RoleBinding `NAME-access-review` | with `auth.kubernetes.subjectAccessReview`: lets the servers ask who may do what in the namespace, the one right that they have |
 | ConfigMap `NAME-config` | the server's `config.yml` |
 | PersistentVolumeClaim `NAME-data` | the images; kept when the Registry is deleted, unless `deletionPolicy` is `Delete` |
 | Secret `NAME-tls` | with `tls.selfSigned`: certificate, key, and in `ca.crt` what clients have to trust. Delete it to get a new certificate |

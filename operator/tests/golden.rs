@@ -35,6 +35,7 @@ fn defaults() -> Defaults {
     Defaults {
         server_image: "registry.local/server:1".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
+        access_review_role: Some("windlass-access-review".to_owned()),
     }
 }
 

@@ -33,6 +33,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- define "windlass.accessReviewRole" -}}
+{{- include "windlass.fullname" . }}-access-review
+{{- end -}}
+
 {{- /* The reference of an image: called with (list $ image-values). */ -}}
 {{- define "windlass.image" -}}
 {{- $root := index . 0 -}}

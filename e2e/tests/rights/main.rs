@@ -15,9 +15,11 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde::Deserialize;
 
-/// Rights that no request shows: `OwnerReferencesPermissionEnforcement`, which the test cluster has as `OpenShift`
-/// has, asks for them while an object with an owner is written. Without, tests of drift and of deletion fail.
-const ASKED_FOR_BY_ADMISSION: [&str; 5] = [
+/// Rights that no request shows, for the API server looks for them while an object is written: to bind to a role when a
+/// binding is; the others by `OwnerReferencesPermissionEnforcement`, which the test cluster has as `OpenShift` has, when an
+/// object with an owner is. Without, tests of access reviews, of drift and of deletion fail.
+const ASKED_FOR_BY_ADMISSION: [&str; 6] = [
+    "bind clusterroles",
     "delete deployments",
     "delete persistentvolumeclaims",
     "delete serviceaccounts",

@@ -290,14 +290,27 @@ pub struct SelfSigned {}
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Disabled {}
 
+impl RegistrySpec {
+    /// Whether the server is to ask the API server who may do what.
+    #[must_use]
+    pub fn asks_for_reviews(&self) -> bool {
+        let kubernetes = self.auth.as_ref().and_then(|auth| auth.kubernetes.as_ref());
+        kubernetes.is_some_and(|kubernetes| kubernetes.subject_access_review)
+    }
+}
+
 /// Who may pull and push.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.htpasswdSecretRef) || has(self.kubernetes)")
         .message("auth needs htpasswdSecretRef or kubernetes; leave auth out to let everybody pull and push"),
-    validation = Rule::new("!has(self.kubernetes) || (has(self.rules) && self.rules.size() > 0)")
-        .message("kubernetes needs rules: without, all that runs in the cluster could delete everything")
+    validation = Rule::new(
+        "!has(self.kubernetes) || self.kubernetes.subjectAccessReview || (has(self.rules) && self.rules.size() > 0)"
+    )
+        .message(
+            "kubernetes needs rules or subjectAccessReview: without, all that runs in the cluster could delete everything"
+        )
         .field_path(".rules")
 )]
 pub struct Auth {
@@ -309,11 +322,11 @@ pub struct Auth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub htpasswd_secret_ref: Option<HtpasswdReference>,
     /// Tokens of `ServiceAccount`s are credentials, as a password with any user name. The registry verifies them by the
-    /// cluster's public keys, which the operator brings it, and asks nobody.
+    /// cluster's public keys, which the operator brings it, and asks nobody who they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<KubernetesAuth>,
-    /// Who may do what in which repositories. Without any rule, every user may do everything; with one or more, nothing is
-    /// allowed but what a rule or `anonymous` grants.
+    /// Who may do what in which repositories. Without any rule, every user may do everything; with one or more, or with
+    /// `kubernetes.subjectAccessReview`, nothing is allowed but what a rule or `anonymous` grants.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(
@@ -346,6 +359,12 @@ pub struct KubernetesAuth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub audience: Option<String>,
+    /// The rules of the cluster (RBAC) grant rights to `ServiceAccount`s as well, by the verbs `pull`, `push`, `delete` and
+    /// `list` of the resource `repositories` in the API group `windlass.dev` and the Registry's namespace, with names such
+    /// as `<registry>/team/app`. What neither they nor `rules` nor `anonymous` grant is refused. It takes
+    /// `rbac.subjectAccessReview` of the chart.
+    #[serde(default)]
+    pub subject_access_review: bool,
 }
 
 /// What clients without credentials may do.

@@ -189,6 +189,8 @@ pub enum Reason {
     InvalidConfig,
     /// A rule of `spec.auth.rules` cannot be meant.
     InvalidAccessRule,
+    /// The operator was installed without what `spec.auth.kubernetes.subjectAccessReview` takes.
+    AccessReviewDisabled,
     /// `spec.overrides` does not fit the object, or touches what the operator needs.
     InvalidOverride,
     /// The API server refuses an object that the spec leads to.

@@ -166,7 +166,7 @@ mod tests {
         Context {
             recorder: Recorder::new(client.clone(), reporter),
             client,
-            defaults: Defaults { server_image: String::new(), cluster_domain: String::new() },
+            defaults: Defaults::default(),
             resync: LONG,
             node_access: Settings::default(),
             advertises: false,

@@ -59,11 +59,17 @@ pub struct Error {
     pub source: kube::Error,
 }
 
-/// Reads all that `registry` depends on; `all` are the Registries that the operator knows of.
+/// Reads all that `registry` depends on; `all` are the Registries that the operator knows of, `kinds` those of children that
+/// it may write.
 ///
 /// # Errors
 /// [`Error`] when the API server does not answer, or refuses what the operator needs.
-pub async fn dereference(client: &Client, registry: &Registry, all: &[&Registry]) -> Result<Found, Error> {
+pub async fn dereference(
+    client: &Client,
+    registry: &Registry,
+    all: &[&Registry],
+    kinds: &[Kind],
+) -> Result<Found, Error> {
     let namespace = registry.namespace().unwrap_or_default();
     let name = registry.name_any();
     let spec = &registry.spec;
@@ -77,7 +83,7 @@ pub async fn dereference(client: &Client, registry: &Registry, all: &[&Registry]
     let certificate_name = spec.tls.secret_ref.as_ref().map(|secret| secret.name.as_str());
     let (live, htpasswd, certificate, existing_claim, storage_classes, ready_endpoints, pods, token_issuer) =
         try_join!(
-            children(client, &namespace, &name, spec),
+            children(client, &namespace, &name, spec, kinds),
             optional(&secrets, Kind::Secret, htpasswd_name),
             optional(&secrets, Kind::Secret, certificate_name),
             optional(&claims, Kind::PersistentVolumeClaim, spec.storage.filesystem.existing_claim.as_deref()),
@@ -132,6 +138,9 @@ pub fn expected(name: &str, spec: &RegistrySpec) -> Vec<Key> {
         (Kind::Service, name.to_owned()),
         (Kind::Deployment, name.to_owned()),
     ];
+    if spec.asks_for_reviews() {
+        keys.push((Kind::RoleBinding, names::access_review_binding(name)));
+    }
     if spec.tls.self_signed.is_some() {
         keys.push((Kind::Secret, names::authority_secret(name)));
         keys.push((Kind::Secret, names::tls_secret(name)));
@@ -143,11 +152,17 @@ pub fn expected(name: &str, spec: &RegistrySpec) -> Vec<Key> {
 }
 
 /// All objects with the Registry's label, and those under a child's name that lack it.
-async fn children(client: &Client, namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Live, Error> {
+async fn children(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    spec: &RegistrySpec,
+    kinds: &[Kind],
+) -> Result<Live, Error> {
     let api = |kind: Kind| kind.api(client, namespace);
     let labelled = ListParams::default().labels(&format!("{}={name}", names::REGISTRY_LABEL));
-    let lists = try_join_all(Kind::OF_REGISTRY.map(|kind| {
-        let (api, labelled) = (api(kind), &labelled);
+    let lists = try_join_all(kinds.iter().map(|kind| {
+        let (api, labelled) = (api(*kind), &labelled);
         async move {
             let what = || format!("{}s of the Registry", kind.name());
             api.list(labelled).await.map_err(|source| Error { what: what(), source })
@@ -155,10 +170,11 @@ async fn children(client: &Client, namespace: &str, name: &str, spec: &RegistryS
     }))
     .await?;
     let mut live = Live::default();
-    for (kind, list) in Kind::OF_REGISTRY.into_iter().zip(lists) {
-        list.items.into_iter().for_each(|object| live.insert(kind, kind.with_types(object)));
+    for (kind, list) in kinds.iter().zip(lists) {
+        list.items.into_iter().for_each(|object| live.insert(*kind, kind.with_types(object)));
     }
-    let unlabelled = expected(name, spec).into_iter().filter(|key| live.get(key).is_none());
+    let unlabelled = expected(name, spec).into_iter();
+    let unlabelled = unlabelled.filter(|key| kinds.contains(&key.0) && live.get(key).is_none());
     let reads = unlabelled.map(|(kind, child)| {
         let api = api(kind);
         async move { (kind, optional(&api, kind, Some(&child)).await) }

@@ -87,8 +87,9 @@ pub async fn read(
 /// [`Error`]; the caller tries again after a growing while.
 pub async fn reconcile(registry: &Registry, all: &[&Registry], context: &Context) -> Result<Duration, Error> {
     let now = Timestamp::now();
+    let kinds = context.defaults.kinds();
     // On the heap: all that is read at the same time makes a large future.
-    let mut found = Box::pin(dereference::dereference(&context.client, registry, all)).await?;
+    let mut found = Box::pin(dereference::dereference(&context.client, registry, all, &kinds)).await?;
     let valid = match validate::validate(registry, &found, &context.defaults, now) {
         Ok(valid) => valid,
         Err(problem) => return refuse(registry, &problem, &found, context, now).await,

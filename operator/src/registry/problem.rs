@@ -4,6 +4,7 @@
 use registry_server::auth::RuleError;
 
 use crate::api::status::Reason;
+use crate::names::REPORTER;
 
 /// The field that names a certificate of the user's.
 pub const TLS_SECRET_FIELD: &str = "spec.tls.secretRef";
@@ -21,6 +22,11 @@ pub enum Problem {
     InvalidConfig { message: String },
     #[error("spec.auth.{0}")]
     InvalidAccessRule(RuleError),
+    #[error(
+        "{REPORTER} was installed without what spec.auth.kubernetes.subjectAccessReview takes; set \
+         rbac.subjectAccessReview=true in the chart's values"
+    )]
+    AccessReviewDisabled,
     #[error("spec.overrides.{field}: {message}")]
     InvalidOverride { field: String, message: String },
     #[error("{object} is refused by the API server: {message}")]
@@ -93,6 +99,7 @@ impl Problem {
             Self::InvalidSpec { .. } => Reason::InvalidSpec,
             Self::InvalidConfig { .. } => Reason::InvalidConfig,
             Self::InvalidAccessRule(_) => Reason::InvalidAccessRule,
+            Self::AccessReviewDisabled => Reason::AccessReviewDisabled,
             Self::InvalidOverride { .. } => Reason::InvalidOverride,
             Self::Rejected { .. } => Reason::Rejected,
             Self::NameTaken { .. } => Reason::NameTaken,

@@ -388,7 +388,11 @@ mod tests {
     }
 
     fn of(registry: &Registry, found: &Found, now: Timestamp) -> RegistryStatus {
-        let defaults = Defaults { server_image: "r/s:1.2".to_owned(), cluster_domain: "c".to_owned() };
+        let defaults = Defaults {
+            server_image: "r/s:1.2".to_owned(),
+            cluster_domain: "c".to_owned(),
+            ..Defaults::default()
+        };
         match validate(registry, found, &defaults, now) {
             Ok(valid) => status(registry, Outcome::Applied(&valid), found, now),
             Err(problem) => status(registry, Outcome::Refused(&problem), found, now),

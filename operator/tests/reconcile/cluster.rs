@@ -238,7 +238,7 @@ fn fields(status: &Value) -> Vec<(String, Value)> {
 
 /// The paths of this namespace are `kind` or `kind/name`; others are lists of all namespaces.
 fn is_list(path: &str) -> bool {
-    !path.contains('/') || path.starts_with('/')
+    !path.contains('/') || path.starts_with("/api")
 }
 
 fn failure(code: u16) -> (u16, Value) {

@@ -88,7 +88,11 @@ fn context(cluster: &Cluster) -> Context {
     Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
-        defaults: Defaults { server_image: "r/s:1".to_owned(), cluster_domain: "cluster.local".to_owned() },
+        defaults: Defaults {
+            server_image: "r/s:1".to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
+            ..Defaults::default()
+        },
         resync: Duration::from_secs(600),
         node_access: Settings::default(),
         advertises: true,
@@ -186,6 +190,44 @@ async fn what_is_switched_off_is_deleted_and_the_volume_is_not() {
     let deletes: Vec<&String> = writes.iter().filter(|write| write.starts_with("DELETE")).collect();
     assert_eq!(deletes, ["DELETE secrets/hub-ca", "DELETE secrets/hub-tls"]);
     assert!(stage.cluster.get("persistentvolumeclaims/hub-data").is_some());
+}
+
+/// A Registry that leaves it to the cluster's rules who may do what, and an operator with such a role or without.
+fn with_access_review(role: Option<&str>) -> Stage {
+    let auth = json!({"kubernetes": {"subjectAccessReview": true}});
+    let mut stage = Stage::new(&json!({"auth": auth, "tls": {"disabled": {}}}));
+    stage.cluster.put("/.well-known/openid-configuration", json!({"issuer": "https://kubernetes"}));
+    stage.cluster.put("/openid/v1/jwks", json!({"keys": []}));
+    stage.context.defaults.access_review_role = role.map(str::to_owned);
+    stage
+}
+
+#[tokio::test]
+async fn servers_are_bound_to_the_role_while_they_are_to_ask_for_access_reviews() {
+    let stage = with_access_review(Some("windlass-access-review"));
+    stage.pass().await.unwrap();
+    let writes = stage.cluster.take_writes();
+    assert_eq!(writes[..2], ["PATCH serviceaccounts/hub", "PATCH rolebindings/hub-access-review"]);
+    let binding = stage.cluster.get("rolebindings/hub-access-review").unwrap();
+    assert_eq!(binding["roleRef"]["name"], "windlass-access-review");
+    stage.pass().await.unwrap();
+    stage.cluster.take_writes();
+    stage.pass().await.unwrap();
+    assert_eq!(stage.cluster.take_writes(), [""; 0]);
+    let users = json!({"subjects": [{"kind": "Authenticated"}], "repositories": ["**"], "actions": ["pull"]});
+    stage.change_spec(&json!({"auth": {"kubernetes": {}, "rules": [users]}}));
+    stage.pass().await.unwrap();
+    assert!(stage.cluster.take_writes().contains(&"DELETE rolebindings/hub-access-review".to_owned()));
+}
+
+#[tokio::test]
+async fn without_the_role_access_reviews_are_refused_and_no_binding_is_looked_at() {
+    let stage = with_access_review(None);
+    stage.cluster.fail("rolebindings", 403);
+    stage.pass().await.unwrap();
+    assert_eq!(stage.reason(), "AccessReviewDisabled");
+    assert_eq!(stage.cluster.take_writes(), ["PATCH registries/hub/status"]);
+    assert_eq!(stage.cluster.take_events(), ["AccessReviewDisabled"]);
 }
 
 #[tokio::test]

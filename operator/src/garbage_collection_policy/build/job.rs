@@ -1,7 +1,7 @@
 //! The Job of a run: the server's own Pod, with another command.
 //!
 //! It is made from the Deployment that serves, so that image, configuration, volumes and all that the user has overridden
-//! are the same, whatever they are. It has no rights in the cluster: what it must keep is handed to it as a file, and its
+//! are the same, whatever they are. It has no rights in the cluster, and none of the server's: what it must keep is handed to it as a file, and its
 //! report is its termination message.
 
 use std::collections::BTreeMap;
@@ -74,12 +74,13 @@ fn pod(valid: &Valid<'_>, target: &Target<'_>, name: &str) -> PodSpec {
         config_map: Some(ConfigMapVolumeSource { name: name.to_owned(), ..ConfigMapVolumeSource::default() }),
         ..Volume::default()
     };
+    let volumes = server.volumes.clone().unwrap_or_default().into_iter();
     PodSpec {
         restart_policy: Some("Never".to_owned()),
         automount_service_account_token: Some(false),
         containers: container.map(|container| collector(valid, container)).into_iter().collect(),
         init_containers: None,
-        volumes: Some(server.volumes.clone().unwrap_or_default().into_iter().chain([rules]).collect()),
+        volumes: Some(volumes.filter(|volume| volume.name != names::API_VOLUME).chain([rules]).collect()),
         affinity: affinity(target, server.affinity.clone()),
         topology_spread_constraints: None,
         ..server
@@ -93,6 +94,7 @@ fn collector(valid: &Valid<'_>, server: &Container) -> Container {
         read_only: Some(true),
         ..VolumeMount::default()
     };
+    let mounts = server.volume_mounts.clone().unwrap_or_default().into_iter();
     Container {
         args: Some(arguments(valid)),
         ports: None,
@@ -102,9 +104,7 @@ fn collector(valid: &Valid<'_>, server: &Container) -> Container {
         lifecycle: None,
         resources: valid.spec.resources.as_ref().map(resources),
         termination_message_path: None,
-        volume_mounts: Some(
-            server.volume_mounts.clone().unwrap_or_default().into_iter().chain([rules]).collect(),
-        ),
+        volume_mounts: Some(mounts.filter(|mount| mount.name != names::API_VOLUME).chain([rules]).collect()),
         ..server.clone()
     }
 }

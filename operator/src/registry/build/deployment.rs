@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, KeyToPath,
-    LocalObjectReference, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec,
-    Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    Capabilities, ConfigMapProjection, ConfigMapVolumeSource, Container, ContainerPort,
+    DownwardAPIProjection, DownwardAPIVolumeFile, HTTPGetAction, KeyToPath, LocalObjectReference,
+    ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec,
+    Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -28,6 +30,12 @@ const USER: i64 = 65532;
 
 /// Readable by the owner and the group of the Pod.
 const GROUP_READABLE: i32 = 0o440;
+
+/// Where clients of the API server look for what Kubernetes mounts for them.
+const API_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Seconds that a token for the API server lives; the kubelet brings a new one in time.
+const TOKEN_SECONDS: i64 = 3600;
 
 /// Seconds that the kubelet waits beyond the server's own time to drain.
 const GRACE_SECONDS: u64 = 5;
@@ -222,15 +230,46 @@ fn volumes(valid: &Valid<'_>) -> Vec<Volume> {
         let secret = names::pull_credentials(&valid.name);
         volumes.push(secret_volume("pull-secrets", secret, &[(PULL_FILE, PULL_FILE)]));
     }
+    if valid.access_review_role.is_some() {
+        volumes.push(api_volume());
+    }
     volumes
 }
 
-fn secret_volume(volume: &str, secret: String, items: &[(&str, &str)]) -> Volume {
-    let item = |(key, path): &(&str, &str)| KeyToPath {
-        key: (*key).to_owned(),
-        path: (*path).to_owned(),
-        mode: None,
+/// What every client of the API server looks for in its Pod, as Kubernetes itself would mount it.
+fn api_volume() -> Volume {
+    let token = ServiceAccountTokenProjection {
+        path: "token".to_owned(),
+        expiration_seconds: Some(TOKEN_SECONDS),
+        audience: None,
     };
+    let authority = ConfigMapProjection {
+        name: "kube-root-ca.crt".to_owned(),
+        items: Some(vec![item(&("ca.crt", "ca.crt"))]),
+        optional: None,
+    };
+    let namespace = DownwardAPIVolumeFile {
+        path: "namespace".to_owned(),
+        field_ref: Some(ObjectFieldSelector {
+            api_version: Some("v1".to_owned()),
+            field_path: "metadata.namespace".to_owned(),
+        }),
+        ..DownwardAPIVolumeFile::default()
+    };
+    let namespace = DownwardAPIProjection { items: Some(vec![namespace]) };
+    let sources = vec![
+        VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() },
+        VolumeProjection { config_map: Some(authority), ..VolumeProjection::default() },
+        VolumeProjection { downward_api: Some(namespace), ..VolumeProjection::default() },
+    ];
+    Volume {
+        name: names::API_VOLUME.to_owned(),
+        projected: Some(ProjectedVolumeSource { default_mode: Some(GROUP_READABLE), sources: Some(sources) }),
+        ..Volume::default()
+    }
+}
+
+fn secret_volume(volume: &str, secret: String, items: &[(&str, &str)]) -> Volume {
     Volume {
         name: volume.to_owned(),
         secret: Some(SecretVolumeSource {
@@ -243,12 +282,17 @@ fn secret_volume(volume: &str, secret: String, items: &[(&str, &str)]) -> Volume
     }
 }
 
+fn item((key, path): &(&str, &str)) -> KeyToPath {
+    KeyToPath { key: (*key).to_owned(), path: (*path).to_owned(), mode: None }
+}
+
 fn mount(volume: Volume) -> VolumeMount {
     let (path, read_only) = match volume.name.as_str() {
         "config" => (CONFIG_DIRECTORY, true),
         "tls" => (TLS_DIRECTORY, true),
         "auth" => (AUTH_DIRECTORY, true),
         "pull-secrets" => (PULL_DIRECTORY, true),
+        names::API_VOLUME => (API_DIRECTORY, true),
         _ => (DATA_DIRECTORY, false),
     };
     VolumeMount {

@@ -5,6 +5,7 @@
 mod config_map;
 mod deployment;
 mod persistent_volume_claim;
+mod role_binding;
 mod secret;
 mod service;
 mod service_account;
@@ -32,7 +33,9 @@ pub struct Built {
 /// Builds the children of `valid`.
 #[must_use]
 pub fn build(valid: &Valid<'_>) -> Built {
-    let mut children = vec![service_account::build(valid), config_map::build(valid)];
+    let mut children = vec![service_account::build(valid)];
+    children.extend(role_binding::build(valid));
+    children.push(config_map::build(valid));
     children.extend(secret::build(valid));
     children.extend(persistent_volume_claim::build(valid));
     children.push(service::build(valid));

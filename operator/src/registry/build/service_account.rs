@@ -1,4 +1,5 @@
-//! The identity of the server's Pods. It has no rights and its token is not mounted.
+//! The identity of the server's Pods. It has no rights and its token is not mounted, but for access reviews, see
+//! `role_binding.rs` beside it.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 

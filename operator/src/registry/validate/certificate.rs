@@ -166,7 +166,7 @@ mod tests {
             json!({"storage": {"filesystem": {"size": "1Gi"}}, "tls": tls, "hostnames": ["images.example"]}),
         )
         .unwrap();
-        let defaults = Defaults { server_image: String::new(), cluster_domain: "cluster.local".to_owned() };
+        let defaults = Defaults { cluster_domain: "cluster.local".to_owned(), ..Defaults::default() };
         let (certificate, problem) = certificate("hub", "team-a", &spec, found, &defaults, now).unwrap();
         (certificate, problem.map(|problem| problem.reason().to_string()))
     }

@@ -29,12 +29,23 @@ use server_config::{CONFIG_DIRECTORY, JWKS_FILE};
 pub use storage::{Claim, OwnClaim};
 
 /// What of the operator's own settings shapes a Registry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Defaults {
     /// Image of the server where the spec names none.
     pub server_image: String,
     /// The cluster's DNS domain.
     pub cluster_domain: String,
+    /// Name of the `ClusterRole` by which servers may ask for access reviews; `None` if the operator was installed without.
+    pub access_review_role: Option<String>,
+}
+
+impl Defaults {
+    /// The kinds of children that the operator may write.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<Kind> {
+        let may_bind = self.access_review_role.is_some();
+        Kind::OF_REGISTRY.into_iter().filter(|kind| may_bind || *kind != Kind::RoleBinding).collect()
+    }
 }
 
 /// A Registry that can be built.
@@ -54,6 +65,8 @@ pub struct Valid<'a> {
     pub config: ServerConfig,
     /// The public keys by which the server knows tokens of the cluster.
     pub jwks: Option<String>,
+    /// Name of the `ClusterRole` by which the server may ask for access reviews, if it does.
+    pub access_review_role: Option<String>,
     /// Where the data is.
     pub claim: Claim,
     /// What the server presents.
@@ -87,6 +100,7 @@ pub fn validate<'a>(
     let namespace = registry.namespace().unwrap_or_default();
     names_are_free(registry, found)?;
     overrides::check(spec.overrides.as_ref())?;
+    let access_review_role = access_review_role(spec, defaults)?;
     let config = server_config::render(spec, cluster_tokens(&name, &namespace, spec, found))?;
     let (claim, storage_problem) = storage::claim(&name, spec, found);
     let (certificate, tls_problem) = certificate::certificate(&name, &namespace, spec, found, defaults, now)?;
@@ -104,10 +118,19 @@ pub fn validate<'a>(
         spec,
         config,
         jwks: found.token_issuer.as_ref().map(|issuer| issuer.jwks.clone()),
+        access_review_role,
         claim,
         certificate,
         problems,
     })
+}
+
+/// The `ClusterRole` to bind the server to, if it is to ask for access reviews.
+fn access_review_role(spec: &RegistrySpec, defaults: &Defaults) -> Result<Option<String>, Problem> {
+    if !spec.asks_for_reviews() {
+        return Ok(None);
+    }
+    defaults.access_review_role.clone().map(Some).ok_or(Problem::AccessReviewDisabled)
 }
 
 /// Which tokens of the cluster the server takes, if any.
@@ -122,7 +145,9 @@ fn cluster_tokens(
         issuer: found.token_issuer.as_ref()?.issuer.clone(),
         audience: asked.audience.clone().unwrap_or_else(|| names::service_host(name, namespace)),
         jwks: PathBuf::from(CONFIG_DIRECTORY).join(JWKS_FILE),
-        accessreview: None,
+        accessreview: asked
+            .subject_access_review
+            .then(|| config::AccessReview { namespace: namespace.to_owned(), registry: name.to_owned() }),
     })
 }
 

@@ -45,7 +45,8 @@ pub struct ServerConfig {
 /// Renders config.yml for `spec`, with the `tokens` that the server is to take.
 ///
 /// # Errors
-/// [`Problem::InvalidAccessRule`]; [`Problem::InvalidConfig`] if `spec.config` makes it one that the server refuses, or moves what the operator relies on.
+/// [`Problem::InvalidAccessRule`]; [`Problem::InvalidConfig`] if the server refuses what `spec.config` makes of it, or if that
+/// moves what the operator relies on.
 pub fn render(spec: &RegistrySpec, tokens: Option<config::Kubernetes>) -> Result<ServerConfig, Problem> {
     let base = base(spec, tokens);
     auth::check(&base).map_err(Problem::InvalidAccessRule)?;
