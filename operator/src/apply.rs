@@ -257,7 +257,11 @@ pub async fn keep(
     let (client, kind) = (&context.client, child.key.0);
     let Some(existing) = existing else {
         let marked = Child { key: child.key.clone(), object: with_hash(child) };
-        return Ok(create(client, namespace, &marked).await?.is_some());
+        let is_made = create(client, namespace, &marked).await?.is_some();
+        if is_made {
+            context.metrics.applied(kind, Change::Created);
+        }
+        return Ok(is_made);
     };
     let mut live = Live::default();
     live.insert(kind, existing.clone());
