@@ -94,7 +94,7 @@ impl Reviews {
         match timeout(PATIENCE, asked).await {
             Ok(Ok(is_granted)) => Ok(is_granted),
             Ok(Err(error)) => {
-                let error = &error as &dyn std::error::Error;
+                let error = words(error);
                 tracing::warn!(user, error, "the API server could not be asked for an access review");
                 Err(Denial::Unanswered)
             }
@@ -138,6 +138,14 @@ impl Reviews {
 impl std::fmt::Debug for Reviews {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Reviews").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What an error says, once: a refusal would show the whole answer.
+fn words(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message,
+        other => other.to_string(),
     }
 }
 
