@@ -17,7 +17,7 @@ use kube::api::{
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::children::{Child, Key, Kind, Live, Ownership, ownership};
+use crate::children::{Change, Child, Key, Kind, Live, Ownership, ownership};
 use crate::context::Context;
 use crate::fingerprint::fingerprint;
 use crate::names;
@@ -33,35 +33,6 @@ pub struct Error {
     pub key: Key,
     /// Why it failed.
     pub source: kube::Error,
-}
-
-/// What an apply did to one child.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Change {
-    /// It was not there.
-    Created,
-    /// What is wanted has changed.
-    Updated,
-    /// Somebody else had changed or removed what is wanted; it is back.
-    Repaired,
-    /// It was deleted, being no longer wanted.
-    Deleted,
-    /// It was sent, and the API server found nothing to change.
-    Unchanged,
-}
-
-impl Change {
-    /// Its name in metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Updated => "updated",
-            Self::Repaired => "repaired",
-            Self::Deleted => "deleted",
-            Self::Unchanged => "unchanged",
-        }
-    }
 }
 
 /// The Registry whose children are written.
@@ -331,8 +302,8 @@ pub async fn annotate_pod(
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, Owner, compare, covers, is_refusal, orphans, with_hash};
-    use crate::children::{Child, Key, Kind, Live};
+    use super::{Owner, compare, covers, is_refusal, orphans, with_hash};
+    use crate::children::{Change, Child, Key, Kind, Live};
     use crate::registry::build::Built;
     use kube::api::DynamicObject;
     use serde_json::{Value, json};

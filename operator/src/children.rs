@@ -118,6 +118,35 @@ impl Kind {
     }
 }
 
+/// What was done to one child.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Change {
+    /// It was not there.
+    Created,
+    /// What is wanted has changed.
+    Updated,
+    /// Somebody else had changed or removed what is wanted; it is back.
+    Repaired,
+    /// It was deleted, being no longer wanted.
+    Deleted,
+    /// It was sent, and the API server found nothing to change.
+    Unchanged,
+}
+
+impl Change {
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Repaired => "repaired",
+            Self::Deleted => "deleted",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
 /// An object of the namespace: its kind and its name.
 pub type Key = (Kind, String);
 

@@ -18,8 +18,7 @@ use prometheus_client::registry::Registry as Metricset;
 use crate::api::garbage_collection_status::LastRun;
 use crate::api::registry::Registry;
 use crate::api::status::READY;
-use crate::apply::Change;
-use crate::children::Kind;
+use crate::children::{Change, Kind};
 
 /// Upper bounds of the duration histogram, in seconds.
 const SECONDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -191,8 +190,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::Metrics;
-    use crate::apply::Change;
-    use crate::children::Kind;
+    use crate::children::{Change, Kind};
     use std::time::Duration;
 
     #[test]

@@ -17,8 +17,8 @@ use serde_json::Value;
 
 use crate::api::registry::Registry;
 use crate::api::status::Reason;
-use crate::apply::{self, Change};
-use crate::children::Kind;
+use crate::apply;
+use crate::children::{Change, Kind};
 use crate::conditions::Verdict;
 use crate::context::Context;
 use crate::names;

@@ -28,8 +28,8 @@ use crate::api::garbage_collection_status::{
     GarbageCollectionPolicyStatus, GarbageCollectionReason as Reason, LastRun, WORKLOADS_PROTECTED,
 };
 use crate::api::status::STALLED;
-use crate::apply::{self, Change};
-use crate::children::Kind;
+use crate::apply;
+use crate::children::{Change, Kind};
 use crate::conditions::whole_seconds;
 use crate::context::Context;
 use crate::quantity;

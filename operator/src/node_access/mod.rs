@@ -24,7 +24,7 @@ use crate::api::node_access::NodeAccess;
 use crate::api::registry::{NodeAccessMode, Registry};
 use crate::api::status::Reason;
 use crate::apply::{self, Owner};
-use crate::children::Kind;
+use crate::children::{Change, Kind};
 use crate::context::Context;
 use crate::names;
 use crate::registries::{OF_NODES, Registries};
@@ -111,7 +111,7 @@ async fn forget(
     for report in known.reports.iter().filter(is_gone) {
         let key = (Kind::NodeAccess, report.name_any());
         apply::delete(&context.client, &valid.settings.namespace, &key, report.uid()).await?;
-        context.metrics.applied(Kind::NodeAccess, apply::Change::Deleted);
+        context.metrics.applied(Kind::NodeAccess, Change::Deleted);
     }
     Ok(())
 }

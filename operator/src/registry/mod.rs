@@ -18,8 +18,8 @@ use kube::{Resource, ResourceExt};
 
 use crate::api::registry::Registry;
 use crate::api::status::{READY, Reason, RegistryStatus, STALLED};
-use crate::apply::{self, Change, Owner};
-use crate::children::Kind;
+use crate::apply::{self, Owner};
+use crate::children::{Change, Kind};
 use crate::context::Context;
 use dereference::Found;
 use problem::Problem;
