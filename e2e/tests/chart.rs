@@ -77,7 +77,11 @@ async fn the_operator_may_do_what_it_does_and_no_more() -> Outcome {
             ("delete", "pods", false),
             ("get", "nodes", false),
             ("impersonate", "users", false),
-            ("create", "rolebindings.rbac.authorization.k8s.io", false),
+            // It binds to one role, that for access reviews, and to no other.
+            ("bind", "clusterroles.rbac.authorization.k8s.io", false),
+            ("escalate", "clusterroles.rbac.authorization.k8s.io", false),
+            ("create", "clusterrolebindings.rbac.authorization.k8s.io", false),
+            ("create", "roles.rbac.authorization.k8s.io", false),
             ("patch", "customresourcedefinitions.apiextensions.k8s.io", false),
         ] {
             assert_eq!(may(namespace, verb, resource).await?, expected, "{verb} {resource}");
