@@ -18,8 +18,8 @@ use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::children::{Change, Child, Key, Kind, Live, Ownership, ownership};
-use crate::context::Context;
 use crate::fingerprint::fingerprint;
+use crate::metrics::Metrics;
 use crate::names;
 use crate::registry::build::Built;
 
@@ -220,24 +220,25 @@ pub async fn create(client: &Client, namespace: &str, child: &Child) -> Result<O
 /// # Errors
 /// [`Error`] of the request.
 pub async fn keep(
-    context: &Context,
+    client: &Client,
+    metrics: &Metrics,
     namespace: &str,
     child: &Child,
     existing: Option<&DynamicObject>,
 ) -> Result<bool, Error> {
-    let (client, kind) = (&context.client, child.key.0);
+    let kind = child.key.0;
     let Some(existing) = existing else {
         let marked = Child { key: child.key.clone(), object: with_hash(child) };
         let is_made = create(client, namespace, &marked).await?.is_some();
         if is_made {
-            context.metrics.applied(kind, Change::Created);
+            metrics.applied(kind, Change::Created);
         }
         return Ok(is_made);
     };
     let mut live = Live::default();
     live.insert(kind, existing.clone());
     if let Some(change) = write(client, namespace, child, &mut live).await? {
-        context.metrics.applied(kind, change);
+        metrics.applied(kind, change);
     }
     Ok(true)
 }

@@ -84,18 +84,18 @@ async fn dereference(context: &Context) -> Result<Found, Error> {
 
 /// Fourth step; returns what turned out to be in the way.
 async fn apply(found: &Found, valid: &Valid<'_>, context: &Context) -> Result<Option<Problem>, apply::Error> {
-    let namespace = names::ADVERTISING_NAMESPACE;
+    let (Context { client, metrics, .. }, namespace) = (context, names::ADVERTISING_NAMESPACE);
     match (&valid.place, &found.config_map) {
         (Place::LeftAlone, _) | (Place::Free, None) => Ok(None),
         (Place::Free, Some(left)) => {
             let key = (Kind::ConfigMap, names::ADVERTISING_CONFIG_MAP.to_owned());
-            apply::delete(&context.client, namespace, &key, left.uid()).await?;
-            context.metrics.applied(Kind::ConfigMap, Change::Deleted);
+            apply::delete(client, namespace, &key, left.uid()).await?;
+            metrics.applied(Kind::ConfigMap, Change::Deleted);
             Ok(None)
         }
         (Place::Of(registry, hosting), existing) => {
             let child = build::build(registry, hosting);
-            let is_kept = apply::keep(context, namespace, &child, existing.as_ref()).await?;
+            let is_kept = apply::keep(client, metrics, namespace, &child, existing.as_ref()).await?;
             Ok((!is_kept).then_some(Problem::NameTaken))
         }
     }

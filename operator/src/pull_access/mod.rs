@@ -132,7 +132,8 @@ impl Round<'_> {
 
     /// Makes `child`, or brings it up to date if it is ours; false if another's has its name.
     async fn keep(&self, namespace: &str, child: &Child) -> Result<bool, apply::Error> {
-        apply::keep(self.context, namespace, child, self.existing(namespace, child)).await
+        let Context { client, metrics, .. } = self.context;
+        apply::keep(client, metrics, namespace, child, self.existing(namespace, child)).await
     }
 
     fn existing(&self, namespace: &str, child: &Child) -> Option<&DynamicObject> {
