@@ -114,7 +114,8 @@ fn evaluate<T: DeserializeOwned>(script: &str, object: &Value) -> mlua::Result<T
 #[cfg(test)]
 mod tests {
     use super::{Health, Word, act, actions, directory, health};
-    use crate::kstatus::{Kstatus, kstatus, violations};
+    use crate::kstatus::{Kstatus, kstatus};
+    use crate::recorder::violations;
     use jiff::Timestamp;
     use operator::api::garbage_collection_policy::GarbageCollectionPolicy;
     use operator::api::node_access::NodeAccessStatus;

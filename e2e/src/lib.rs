@@ -1,12 +1,13 @@
 //! Harness of the whole-system tests: real clients and a real cluster, each test in a namespace of its own.
 //!
 //! It owns what tests share: reaching the cluster, waiting, clients, and saying what went wrong. What is expected of
-//! Windlass stands in `tests/`, a file for each behaviour; the one exception is [`kstatus`], whose rules hold for every
+//! Windlass stands in `tests/`, a file for each behaviour; the one exception is [`recorder`], whose rules hold for every
 //! status that any test sees.
 //!
 //! The operator is installed before the tests run, by `e2e/install`.
 
 pub mod argocd;
+pub mod case;
 pub mod cluster;
 mod explain;
 pub mod forward;
@@ -16,6 +17,7 @@ pub mod kstatus;
 pub mod namespace;
 pub mod node_access;
 pub mod oci;
+pub mod recorder;
 pub mod registry;
 pub mod server;
 pub mod system;

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use crate::namespace::Outcome;
+use crate::case::Outcome;
 use crate::registry::{PASSWORD, USER};
 use crate::tools;
 

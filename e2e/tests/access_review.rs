@@ -1,7 +1,8 @@
 //! The cluster's own rules decide who may pull and push, where a Registry leaves it to them.
 
 use anyhow::ensure;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME, USER};
 use e2e::{oci, wait};
 use http::StatusCode;

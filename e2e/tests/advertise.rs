@@ -1,7 +1,8 @@
 //! The oldest Registry that asks is where tools look for that of the cluster. There is one such place, so this is one test.
 
 use anyhow::{Context as _, ensure};
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::{registry, wait};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;

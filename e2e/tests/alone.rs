@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use e2e::case::{Outcome, with_namespace};
 use e2e::cluster::{SYSTEM_NAMESPACE, busybox_image};
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::node_access::{RUNTIME, files, grant, granted, nodes, run_on};
 use e2e::registry::{self, NAME, USER};
 use e2e::tools::run_command;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::ensure;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME};
 use e2e::tools::run;
 use e2e::wait;

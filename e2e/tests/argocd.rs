@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, ensure};
 use e2e::argocd::{Word, act, actions, health};
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME};
 use e2e::wait;
 use kube::Resource;

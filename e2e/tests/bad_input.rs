@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use e2e::case::{Outcome, with_namespace};
 use e2e::kstatus::{Kstatus, kstatus};
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
 use e2e::{system, wait};
 use k8s_openapi::api::core::v1::Service;

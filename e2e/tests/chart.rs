@@ -1,8 +1,9 @@
 //! The operator as the chart installs it: with few rights, in restricted Pods, led by one of two.
 
 use anyhow::{Context as _, ensure};
+use e2e::case::{Outcome, with_labelled_namespace, with_namespace};
 use e2e::cluster::SYSTEM_NAMESPACE;
-use e2e::namespace::{Namespace, Outcome, with_labelled_namespace, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME};
 use e2e::{oci, system};
 use k8s_openapi::api::apps::v1::Deployment;

@@ -1,8 +1,9 @@
 //! The rules of the CRD, as the real API server applies them: each mistake is refused with words that help.
 
 use anyhow::{Context as _, ensure};
+use e2e::case::{Outcome, with_namespace};
 use e2e::kstatus::{Kstatus, kstatus};
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use operator::api::registry::Registry;
 use serde_json::{Value, json};

@@ -1,7 +1,8 @@
 //! A deleted Registry leaves its images behind, unless it was told not to.
 
 use anyhow::ensure;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
 use e2e::{oci, wait};
 use k8s_openapi::api::apps::v1::Deployment;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::ensure;
-use e2e::namespace::{Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
 use e2e::tools::{run, run_command};
 use tokio::process::Command;
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::ensure;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME};
 use e2e::{system, wait};
 use k8s_openapi::api::apps::v1::Deployment;

@@ -1,7 +1,7 @@
 //! What the spec has no field for can still be had, and shows in the status.
 
 use anyhow::ensure;
-use e2e::namespace::{Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;

@@ -2,8 +2,9 @@
 //! workloads use.
 
 use anyhow::{Context as _, ensure};
+use e2e::case::{Outcome, with_namespace};
 use e2e::http::Client;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME};
 use e2e::{oci, wait};
 use http::StatusCode;

@@ -2,8 +2,9 @@
 //! left behind.
 
 use anyhow::{Context as _, ensure};
+use e2e::case::{Outcome, with_namespace};
 use e2e::cluster::SYSTEM_NAMESPACE;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::node_access::{HOSTS, asked, files, grant, granted, nodes, run_on};
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
 use e2e::wait;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::ensure;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME};
 use e2e::{oci, system};
 use k8s_openapi::api::apps::v1::Deployment;

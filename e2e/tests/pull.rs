@@ -1,7 +1,8 @@
 //! Pods run images from a Registry: pulled by the kubelet, under the in-cluster name, by those who may.
 
 use anyhow::ensure;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{NAME, PASSWORD, USER, USERS};
 use e2e::tools::{Trust, run_command};
 use e2e::{forward, hello, node_access, registry, wait};

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, ensure};
+use e2e::case::{Outcome, with_namespace};
 use e2e::http::Client;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
 use e2e::{node_access, oci, wait};
 use http::StatusCode;

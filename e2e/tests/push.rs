@@ -1,8 +1,9 @@
 //! Images are pushed by the tools that people use, over TLS that they verify, by those who may.
 
 use anyhow::{Context as _, ensure};
+use e2e::case::{Outcome, with_namespace};
 use e2e::forward::Forward;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{PASSWORD, USER};
 use e2e::tools::{Trust, run_command};
 use e2e::{hello, http, registry};

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use e2e::case::{Outcome, with_namespace};
 use e2e::http::Client;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::{forward, oci, registry, wait};
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt};

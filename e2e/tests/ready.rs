@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use anyhow::ensure;
+use e2e::case::{Outcome, with_namespace};
 use e2e::kstatus::{Kstatus, kstatus};
-use e2e::namespace::{Outcome, with_namespace};
 use e2e::{registry, tools};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};

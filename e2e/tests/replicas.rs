@@ -1,7 +1,8 @@
 //! More than one server works on a volume that many can write to.
 
 use anyhow::Context as _;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
 use e2e::{cluster, oci, wait};
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};

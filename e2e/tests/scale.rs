@@ -1,7 +1,7 @@
 //! A Registry is scaled like a Deployment.
 
 use anyhow::ensure;
-use e2e::namespace::{Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
 use e2e::registry::{self, NAME};
 use e2e::tools;
 use operator::api::registry::Registry;

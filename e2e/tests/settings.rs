@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use e2e::namespace::{Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
 use e2e::registry::{self, NAME};
 use e2e::{oci, wait};
 use k8s_openapi::api::core::v1::Service;

@@ -1,9 +1,10 @@
 //! Where the server's certificate may come from, besides the Registry's own authority.
 
 use anyhow::ensure;
+use e2e::case::{Outcome, with_namespace};
 use e2e::forward::Forward;
 use e2e::http::Client;
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
 use e2e::wait;
 use http::StatusCode;

@@ -1,7 +1,7 @@
 //! Users come and go without a restart.
 
 use anyhow::ensure;
-use e2e::namespace::{Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
 use e2e::{oci, wait};
 use http::StatusCode;

@@ -1,7 +1,7 @@
 //! A volume grows with its Registry, which goes on meanwhile.
 
 use anyhow::{Context as _, ensure};
-use e2e::namespace::{Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
 use e2e::registry::{self, NAME};
 use e2e::wait;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};

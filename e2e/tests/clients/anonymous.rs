@@ -1,7 +1,7 @@
 //! Where everybody may pull, clients that know no password do.
 
+use e2e::case::Outcome;
 use e2e::hello;
-use e2e::namespace::Outcome;
 use e2e::registry::{PASSWORD, USER};
 use e2e::server::{Server, with_settings};
 use serde_json::json;

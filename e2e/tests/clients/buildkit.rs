@@ -1,7 +1,7 @@
 //! buildctl and buildkitd: images, and their cache kept in a registry.
 
 use anyhow::ensure;
-use e2e::namespace::Outcome;
+use e2e::case::Outcome;
 use e2e::server::{Server, with_server};
 use tokio::process::Child;
 

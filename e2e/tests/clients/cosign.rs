@@ -2,8 +2,8 @@
 //! No service is asked: the key is a file, and nothing goes to a transparency log.
 
 use anyhow::ensure;
+use e2e::case::Outcome;
 use e2e::hello;
-use e2e::namespace::Outcome;
 use e2e::registry::{PASSWORD, USER};
 use e2e::server::{Server, with_server};
 

@@ -1,8 +1,8 @@
 //! crane (go-containerregistry).
 
 use anyhow::ensure;
+use e2e::case::Outcome;
 use e2e::hello;
-use e2e::namespace::Outcome;
 use e2e::registry::{PASSWORD, USER};
 use e2e::server::{Server, with_server};
 

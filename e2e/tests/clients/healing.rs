@@ -5,8 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
+use e2e::case::Outcome;
 use e2e::hello;
-use e2e::namespace::Outcome;
 use e2e::server::with_server;
 
 use crate::crane;

@@ -1,7 +1,7 @@
 //! Helm: charts in a registry.
 
 use anyhow::ensure;
-use e2e::namespace::Outcome;
+use e2e::case::Outcome;
 use e2e::registry::{PASSWORD, USER};
 use e2e::server::with_server;
 

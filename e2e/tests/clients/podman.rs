@@ -1,8 +1,8 @@
 //! podman and buildah, which share their code with skopeo but not what they do.
 
 use anyhow::ensure;
+use e2e::case::Outcome;
 use e2e::hello;
-use e2e::namespace::Outcome;
 use e2e::registry::{PASSWORD, USER};
 use e2e::server::{Server, with_server};
 

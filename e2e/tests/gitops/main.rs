@@ -6,7 +6,8 @@ mod flux;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use e2e::namespace::{Namespace, Outcome, with_namespace};
+use e2e::case::{Outcome, with_namespace};
+use e2e::namespace::Namespace;
 use e2e::registry::{self, NAME};
 use e2e::wait;
 use flux::Flux;
