@@ -9,9 +9,9 @@ use e2e::node_access::{HOSTS, asked, files, grant, granted, nodes, run_on};
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
 use e2e::wait;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Config, ResourceExt};
-use operator::api::node_access::NodeAccess;
+use operator::api::node_access::{NodeAccess, NodeAccessSpec};
 use operator::api::registry::Registry;
 use operator::api::status::{NODE_ACCESS_READY, RegistryStatus};
 use operator::names;
@@ -219,6 +219,19 @@ async fn an_agent_that_is_replaced_leaves_the_files_as_they_are() -> Outcome {
         granted(namespace, NAME).await?;
         assert_eq!(inode().await?, before, "the file was written anew");
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_report_of_a_node_that_is_gone_goes_too() -> Outcome {
+    with_namespace("gone", async |namespace| {
+        registry::quick(namespace).await?;
+        grant(namespace, NAME).await?;
+        let reports: Api<NodeAccess> = Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE);
+        let report = NodeAccess::new(&namespace.name, NodeAccessSpec::default());
+        reports.create(&PostParams::default(), &report).await?;
+        wait::gone(&reports, &namespace.name).await
     })
     .await
 }
