@@ -12,7 +12,7 @@ use operator::api::registry::Registry;
 use operator::names;
 use serde_json::json;
 
-use crate::alone::token;
+use crate::pull::token;
 
 /// The `ServiceAccount` that may do something, its Role and its binding.
 const BUILDER: &str = "builder";

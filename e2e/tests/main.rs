@@ -14,6 +14,7 @@ mod docs;
 mod drift;
 mod escape_hatches;
 mod garbage_collection;
+mod local;
 mod node_access;
 mod operator_restart;
 mod pull;

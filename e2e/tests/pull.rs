@@ -1,13 +1,14 @@
 //! Pods run images from a Registry: pulled by the kubelet, under the in-cluster name, by those who may.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use e2e::case::{Outcome, with_namespace};
 use e2e::namespace::Namespace;
 use e2e::registry::{NAME, PASSWORD, USER, USERS};
 use e2e::tools::{Trust, run_command};
 use e2e::{forward, hello, node_access, registry, wait};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use kube::api::LogParams;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, ServiceAccount};
+use kube::api::{LogParams, PostParams};
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
@@ -125,6 +126,15 @@ pub(crate) async fn start_image(
     }
     namespace.apply(pod).await?;
     Ok(())
+}
+
+/// A token of a `ServiceAccount` of the namespace, for the audience.
+pub(crate) async fn token(namespace: &Namespace, account: &str, audience: &str) -> anyhow::Result<String> {
+    let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let accounts = namespace.api::<ServiceAccount>();
+    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+    Ok(answer.status.context("no token")?.token)
 }
 
 /// Waits until the Pod `pod` has done what it is for.
