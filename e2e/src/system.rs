@@ -7,7 +7,8 @@ use http::Request;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, LogParams};
-use kube::{Client, ResourceExt};
+use kube::core::NamespaceResourceScope;
+use kube::{Client, Resource, ResourceExt};
 
 use crate::cluster::SYSTEM_NAMESPACE;
 use crate::wait;
@@ -17,16 +18,21 @@ pub const RELEASE: &str = "windlass";
 
 const LABELS: &str = "app.kubernetes.io/name=windlass,app.kubernetes.io/component=operator";
 
+/// The objects of one kind in its namespace.
+#[must_use]
+pub fn api<K>(client: &Client) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    Api::namespaced(client.clone(), SYSTEM_NAMESPACE)
+}
+
 /// The operator's Pods.
 ///
 /// # Errors
 /// The API server's.
 pub async fn pods(client: &Client) -> anyhow::Result<Vec<Pod>> {
-    Ok(pod_api(client).list(&ListParams::default().labels(LABELS)).await?.items)
-}
-
-fn pod_api(client: &Client) -> Api<Pod> {
-    Api::namespaced(client.clone(), SYSTEM_NAMESPACE)
+    Ok(api::<Pod>(client).list(&ListParams::default().labels(LABELS)).await?.items)
 }
 
 /// Name of the Pod that acts, which is the one that holds the lease.
@@ -42,7 +48,7 @@ pub async fn leader(client: &Client) -> anyhow::Result<String> {
 /// # Errors
 /// When that does not happen.
 pub async fn leader_other_than(client: &Client, former: &str) -> anyhow::Result<String> {
-    let leases: Api<Lease> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let leases = api::<Lease>(client);
     let holder = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
     let is_other = |lease: &Lease| holder(lease).is_some_and(|holder| !holder.is_empty() && holder != former);
     let lease = wait::until(&leases, RELEASE, "a leader", is_other).await?;
@@ -54,7 +60,7 @@ pub async fn leader_other_than(client: &Client, former: &str) -> anyhow::Result<
 /// # Errors
 /// The API server's.
 pub async fn delete_pod(client: &Client, pod: &str, grace: u32) -> anyhow::Result<()> {
-    pod_api(client).delete(pod, &DeleteParams::default().grace_period(grace)).await?;
+    api::<Pod>(client).delete(pod, &DeleteParams::default().grace_period(grace)).await?;
     Ok(())
 }
 
@@ -91,7 +97,7 @@ pub async fn logs(client: &Client, about: &str) -> String {
     for pod in pods(client).await.unwrap_or_default() {
         let name = pod.name_any();
         let options = LogParams { tail_lines: Some(2000), ..LogParams::default() };
-        let log = pod_api(client).logs(&name, &options).await.unwrap_or_else(|error| error.to_string());
+        let log = api::<Pod>(client).logs(&name, &options).await.unwrap_or_else(|error| error.to_string());
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(about)).collect();
         let end = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
         let _ = writeln!(text, "--- {name}\n{}", end.join("\n"));

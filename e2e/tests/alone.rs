@@ -2,37 +2,25 @@
 
 use anyhow::ensure;
 use e2e::case::{Outcome, with_namespace};
-use e2e::cluster::SYSTEM_NAMESPACE;
-use e2e::namespace::Namespace;
 use e2e::node_access::{files, grant, nodes};
 use e2e::registry::{self, NAME};
-use e2e::wait;
+use e2e::{system, wait};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use kube::Resource;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
-use kube::core::NamespaceResourceScope;
+use kube::api::{DeleteParams, ListParams, PostParams};
 use operator::api::node_access::NodeAccess;
 use operator::api::registry::Registry;
 use operator::api::status::{NODE_ACCESS_READY, RegistryStatus};
 use operator::names;
-
-/// The objects of one kind in the operator's namespace.
-pub(crate) fn system<K>(namespace: &Namespace) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE)
-}
 
 #[tokio::test]
 async fn when_no_registry_asks_any_more_the_agents_leave_and_take_everything_along() -> Outcome {
     with_namespace("alone", async |namespace| {
         registry::quick(namespace).await?;
         grant(namespace, NAME).await?;
-        let sets = system::<DaemonSet>(namespace);
-        let plans = system::<ConfigMap>(namespace);
-        let reports = system::<NodeAccess>(namespace);
+        let sets = system::api::<DaemonSet>(&namespace.client);
+        let plans = system::api::<ConfigMap>(&namespace.client);
+        let reports = system::api::<NodeAccess>(&namespace.client);
         ensure!(sets.get_opt(names::NODE_AGENT).await?.is_some(), "there are no agents");
         namespace.api::<Registry>().delete(NAME, &DeleteParams::default()).await?;
         wait::gone(&sets, names::NODE_AGENT).await?;
@@ -57,7 +45,7 @@ async fn without_their_service_account_a_registry_is_told_what_to_do() -> Outcom
     with_namespace("no-account", async |namespace| {
         registry::quick(namespace).await?;
         grant(namespace, NAME).await?;
-        let accounts = system::<ServiceAccount>(namespace);
+        let accounts = system::api::<ServiceAccount>(&namespace.client);
         let mut account = accounts.get(names::NODE_AGENT).await?;
         accounts.delete(names::NODE_AGENT, &DeleteParams::default()).await?;
         let is_told = |status: &RegistryStatus| {
@@ -65,7 +53,7 @@ async fn without_their_service_account_a_registry_is_told_what_to_do() -> Outcom
             condition.is_some_and(|condition| condition.reason == "NodeAgentMissing")
         };
         let told = registry::observed(namespace, NAME, "it to be told", is_told).await;
-        let sets = system::<DaemonSet>(namespace);
+        let sets = system::api::<DaemonSet>(&namespace.client);
         // What `helm uninstall` does: all that belongs to the account goes with it.
         let gone = wait::gone(&sets, names::NODE_AGENT).await;
         account.metadata.resource_version = None;

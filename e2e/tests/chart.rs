@@ -28,7 +28,7 @@ async fn a_registry_runs_where_only_restricted_pods_may() -> Outcome {
 #[tokio::test]
 async fn the_operators_own_pods_are_restricted() -> Outcome {
     with_labelled_namespace("operator", json!({RESTRICTED: "restricted"}), async |namespace| {
-        let deployments: Api<Deployment> = Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE);
+        let deployments = system::api::<Deployment>(&namespace.client);
         let mut spec = deployments
             .get(system::RELEASE)
             .await?

@@ -9,7 +9,7 @@ use e2e::namespace::Namespace;
 use e2e::node_access::{RUNTIME, grant, granted, nodes, run_on};
 use e2e::registry::{self, NAME, USER};
 use e2e::tools::run_command;
-use e2e::{hello, wait};
+use e2e::{hello, system, wait};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, LogParams};
@@ -20,7 +20,6 @@ use operator::names;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::alone::system;
 use crate::pull::{self, token};
 
 /// Where the cluster's kubelets look for the credential provider.
@@ -136,7 +135,7 @@ async fn a_service_account_pushes_with_its_token_and_pods_pull_with_nothing_else
                     condition.type_ == CREDENTIAL_PROVIDER_INSTALLED && condition.status == "True"
                 })
             };
-            wait::until(&system::<NodeAccess>(namespace), &node, "the credential provider to be installed", is_installed).await?;
+            wait::until(&system::api::<NodeAccess>(&namespace.client), &node, "the credential provider to be installed", is_installed).await?;
         }
 
         let mut spec = registry::spec();
@@ -173,7 +172,7 @@ async fn a_service_account_pushes_with_its_token_and_pods_pull_with_nothing_else
         namespace.api::<Registry>().delete(NAME, &DeleteParams::default()).await?;
         wait::gone(&namespace.api::<Registry>(), NAME).await?;
         credential_provider_in("").await?;
-        wait::gone(&system::<DaemonSet>(namespace), names::NODE_AGENT).await?;
+        wait::gone(&system::api::<DaemonSet>(&namespace.client), names::NODE_AGENT).await?;
         let look = format!("ls -A {}", PROVIDER.replace("/etc", "/node"));
         for node in nodes(namespace).await? {
             wait::eventually("the credential provider to be gone", async || {

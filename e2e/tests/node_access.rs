@@ -7,7 +7,7 @@ use e2e::cluster::SYSTEM_NAMESPACE;
 use e2e::namespace::Namespace;
 use e2e::node_access::{HOSTS, asked, files, grant, granted, nodes, run_on};
 use e2e::registry::{self, NAME, PASSWORD, USER, USERS};
-use e2e::wait;
+use e2e::{system, wait};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Config, ResourceExt};
@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::pull::{self, Image};
 
 fn agents(namespace: &Namespace) -> Api<Pod> {
-    Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE)
+    system::api(&namespace.client)
 }
 
 async fn agent_pods(namespace: &Namespace) -> anyhow::Result<Vec<Pod>> {
@@ -228,7 +228,7 @@ async fn the_report_of_a_node_that_is_gone_goes_too() -> Outcome {
     with_namespace("gone", async |namespace| {
         registry::quick(namespace).await?;
         grant(namespace, NAME).await?;
-        let reports: Api<NodeAccess> = Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE);
+        let reports = system::api::<NodeAccess>(&namespace.client);
         let report = NodeAccess::new(&namespace.name, NodeAccessSpec::default());
         reports.create(&PostParams::default(), &report).await?;
         wait::gone(&reports, &namespace.name).await
@@ -241,7 +241,7 @@ async fn an_agent_may_report_of_its_own_node_only() -> Outcome {
     with_namespace("impostor", async |namespace| {
         registry::quick(namespace).await?;
         grant(namespace, NAME).await?;
-        let reports: Api<NodeAccess> = Api::namespaced(namespace.client.clone(), SYSTEM_NAMESPACE);
+        let reports = system::api::<NodeAccess>(&namespace.client);
         let all = nodes(namespace).await?;
         for node in &all {
             ensure!(reports.get_opt(node).await?.is_some(), "{node} has reported nothing");
@@ -250,7 +250,7 @@ async fn an_agent_may_report_of_its_own_node_only() -> Outcome {
         let mut config = Config::infer().await?;
         let account = format!("system:serviceaccount:{SYSTEM_NAMESPACE}:{}", names::NODE_AGENT);
         config.auth_info.impersonate = Some(account);
-        let impostor: Api<NodeAccess> = Api::namespaced(Client::try_from(config)?, SYSTEM_NAMESPACE);
+        let impostor = system::api::<NodeAccess>(&Client::try_from(config)?);
         let lie = Patch::Merge(json!({"status": {"runtime": "x"}}));
         let refused = impostor.patch_status(&all[0], &PatchParams::default(), &lie).await;
         let words = format!("{refused:?}");
