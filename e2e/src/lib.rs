@@ -17,6 +17,7 @@ pub mod kstatus;
 pub mod namespace;
 pub mod node_access;
 pub mod oci;
+pub mod pod;
 pub mod recorder;
 pub mod registry;
 pub mod server;

@@ -2,16 +2,16 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context as _, bail};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, LogParams};
+use kube::api::ListParams;
 use operator::api::registry::Registry;
 use operator::api::status::{NODE_ACCESS_READY, RegistryStatus};
 use serde_json::{Value, json};
 
 use crate::namespace::Namespace;
-use crate::{cluster, registry, wait};
+use crate::{cluster, pod, registry};
 
 /// The directory of a node with all that is configured there.
 const CONFIGURATION: &str = "/etc";
@@ -86,15 +86,5 @@ pub async fn run_on(namespace: &Namespace, node: &str, script: &str) -> anyhow::
             "volumes": [{"name": "node", "hostPath": {"path": CONFIGURATION}}],
         },
     });
-    namespace.apply(pod).await?;
-    let pods = namespace.api::<Pod>();
-    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
-    let has_ended = |pod: &Pod| ["Succeeded", "Failed"].contains(&phase(pod).as_str());
-    let pod = wait::until(&pods, &name, "the script to end", has_ended).await?;
-    let log = pods.logs(&name, &LogParams::default()).await.context("read what a script wrote")?;
-    pods.delete(&name, &DeleteParams::default().grace_period(0)).await?;
-    if phase(&pod) == "Failed" {
-        bail!("{script:?} failed on {node}: {log}");
-    }
-    Ok(log)
+    pod::run(namespace, pod).await.with_context(|| format!("{script:?} failed on {node}"))
 }

@@ -9,10 +9,9 @@ use e2e::namespace::Namespace;
 use e2e::node_access::{RUNTIME, grant, granted, nodes, run_on};
 use e2e::registry::{self, NAME, USER};
 use e2e::tools::run_command;
-use e2e::{hello, system, wait};
+use e2e::{hello, pod, system, wait};
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, LogParams};
+use kube::api::DeleteParams;
 use operator::api::node_access::{CREDENTIAL_PROVIDER_INSTALLED, NodeAccess};
 use operator::api::registry::Registry;
 use operator::api::status::{NODE_ACCESS_READY, RegistryStatus};
@@ -106,14 +105,7 @@ async fn push_from_a_pod(namespace: &Namespace, repository: &str) -> anyhow::Res
             ],
         },
     });
-    namespace.apply(pod).await?;
-    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
-    let has_ended = |pod: &Pod| ["Succeeded", "Failed"].contains(&phase(pod).as_str());
-    let pods = namespace.api::<Pod>();
-    let pod = wait::until(&pods, "builder", "it to push", has_ended).await?;
-    let log = pods.logs("builder", &LogParams::default()).await?;
-    ensure!(phase(&pod) == "Succeeded", "{log}");
-    Ok(())
+    pod::run(namespace, pod).await.map(drop)
 }
 
 /// Where on `PATH` a program is.
